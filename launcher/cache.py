@@ -1,0 +1,182 @@
+"""The cache of this machine: files by sha256, each written whole or not at all, swept of dead scratch.
+
+    artifacts/sha256/<aa>/<sha256>   wheels, .debs: exactly the bytes that a lock names
+    blobs/sha256/<aa>/<sha256>       uncompressed layers, by diff_id
+    notes/<kind>/<key>.json          small facts derived from the above; may be deleted at any time
+    tmp/<random>/                    scratch of a living process, held by a lock on `tmp/<random>.lock`
+
+A file's fingerprint (size, times, inode) is noted when its digest was computed; while it stays the same the
+digest is believed, and when it changes the file is hashed again and thrown away if it is damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from launcher.digest import canonical_json, sha256_file
+from launcher.errors import DiskFullError
+
+Shelf = Literal["artifacts", "blobs"]
+
+
+def default_root() -> Path:
+    """Return $LAUNCHER_CACHE, or `launcher` below $XDG_CACHE_HOME or ~/.cache (XDG Base Directory 0.8)."""
+    if own := os.environ.get("LAUNCHER_CACHE"):
+        return Path(own).absolute()
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg and Path(xdg).is_absolute() else Path.home() / ".cache") / "launcher"
+
+
+class Cache:
+    """Files by sha256 below one folder. Any number of processes may share it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def path(self, shelf: Shelf, sha256: str) -> Path:
+        """Return where a file lies or would lie."""
+        return self.root / shelf / "sha256" / sha256[:2] / sha256
+
+    def find(self, shelf: Shelf, sha256: str) -> Path | None:
+        """Return the file if it is there and undamaged; a damaged one is removed and None returned."""
+        path = self.path(shelf, sha256)
+        try:
+            now = fingerprint(path)
+        except OSError:
+            return None
+        if self.note("fingerprints", f"{shelf}-{sha256}") == now:
+            return path
+        if sha256_file(path)[0] != sha256:
+            path.unlink(missing_ok=True)
+            return None
+        self.write_note("fingerprints", f"{shelf}-{sha256}", now)
+        return path
+
+    def adopt(self, shelf: Shelf, sha256: str, source: Path) -> Path:
+        """Move a scratch file, whose digest the caller has computed, to its place; return that place."""
+        path = self.path(shelf, sha256)
+        with disk_full(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source.chmod(0o644)
+            source.replace(path)
+            self.write_note("fingerprints", f"{shelf}-{sha256}", fingerprint(path))
+        return path
+
+    def note(self, kind: str, key: str) -> object | None:
+        """Return a noted fact, or None when there is none or it is unreadable."""
+        try:
+            value: object = json.loads((self.root / "notes" / kind / f"{key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return value
+
+    def write_note(self, kind: str, key: str, value: object) -> None:
+        """Write a fact, whole or not at all."""
+        path = self.root / "notes" / kind / f"{key}.json"
+        self.write_file(path, canonical_json(value))
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Write a small file below the root through a rename, so that a reader never sees half of it."""
+        part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        with disk_full(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_bytes(data)
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a private folder on the cache's file system; it is removed at the end, or by the next one
+        to come if this process is killed."""
+        tmp = self.root / "tmp"
+        with disk_full(self.root):
+            tmp.mkdir(exist_ok=True)
+            sweep(tmp)
+            held = claim(tmp)
+        try:
+            with disk_full(self.root):
+                yield held.folder
+        finally:
+            held.release()
+
+
+def fingerprint(path: Path) -> list[int]:
+    """Return [size, mtime, ctime, inode]: what changes when somebody touches a file."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+@contextlib.contextmanager
+def disk_full(place: Path) -> Iterator[None]:
+    """Turn ENOSPC and EDQUOT into a DiskFullError that names the place."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space is left in {place}",
+                hint="free some, or point LAUNCHER_CACHE at a larger file system; nothing half-written was kept",
+            ) from e
+        raise
+
+
+@dataclass
+class Claim:
+    """A scratch folder, held by a file lock for as long as its process lives."""
+
+    folder: Path
+    lock: Path
+    descriptor: int
+
+    def release(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.lock.unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+def claim(tmp: Path) -> Claim:
+    """Make a scratch folder below `tmp`. The lock comes first: a folder without a held lock is fair game."""
+    while True:
+        folder = tmp / secrets.token_hex(8)
+        lock = folder.with_suffix(".lock")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if try_lock(descriptor) and lock.exists():  # else a sweeper was faster: begin again
+            folder.mkdir(mode=0o700)
+            return Claim(folder, lock, descriptor)
+        os.close(descriptor)
+
+
+def sweep(tmp: Path) -> None:
+    """Remove scratch whose owner is gone."""
+    for lock in tmp.glob("*.lock"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if try_lock(descriptor):
+                    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                    lock.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take an exclusive lock if nobody else holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The nouns of a lock: every artifact by sha256. No URL, no host, no absolute path, no time of day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+LOCK_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file known by its sha256 (64 hex digits). `size` is in bytes."""
+
+    name: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel(Artifact):
+    """A Python wheel. `name` is normalised as PEP 503 says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb(Artifact):
+    """A Debian binary package.
+
+    `group` is "base" for what every image of this suite has (the Essential packages, ca-certificates, and
+    python3 when the image has Python) and "apt" for what the spec asked for. `pool` is the path below a
+    mirror's root, such as `pool/main/j/jq/jq_1.6-2.1_amd64.deb`: a layout, not a place.
+    """
+
+    architecture: str
+    group: Literal["base", "apt"]
+    pool: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPin:
+    """An input of the run. For a tree, `sha256` is its tree digest and `size` the sum of its files."""
+
+    name: str
+    kind: Literal["file", "tree"]
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the spec asked for, normalised and sorted: by this `lock --check` tells whether the lock still fits."""
+
+    base: str
+    platform: str
+    python: str | None
+    apt: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """What a spec means today.
+
+    `python` is the full version in the image ("3.11.2") or None; `libc` is like "glibc 2.36";
+    `env` is the image's own environment, in the spec's words.
+    """
+
+    version: int = LOCK_VERSION
+    inputs: Inputs
+    suite: str
+    architecture: str  # Debian's word: amd64, arm64
+    python: str | None
+    libc: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    debs: tuple[Deb, ...] = ()
+    wheels: tuple[Wheel, ...] = ()
+    data: tuple[DataPin, ...] = ()
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Every file that an image of this lock is made from."""
+        return (*self.debs, *self.wheels)

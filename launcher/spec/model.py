@@ -1,0 +1,91 @@
+"""The nouns of a spec: what a person wants, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Param = str | int | float | bool | None
+"""A parameter's value; lists and mappings are refused by the loader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pip:
+    """Python requirements: PEP 508 strings, or one file that holds them (requirements.txt or pyproject.toml)."""
+
+    requirements: tuple[str, ...] = ()
+    file: Path | None = None  # absolute; where it came from stays out of locks
+    extras: tuple[str, ...] = ()  # of a pyproject.toml
+    groups: tuple[str, ...] = ()  # PEP 735 dependency groups of a pyproject.toml
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """The environment: `base` is `debian:<suite>`; `python` is `X.Y` or None (the suite's own, when pip is used)."""
+
+    base: str = "debian:bookworm"
+    apt: tuple[str, ...] = ()
+    python: str | None = None
+    pip: Pip = field(default_factory=Pip)
+    env: Mapping[str, str] = field(default_factory=dict)
+    platform: str = "linux/amd64"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSpec:
+    """The working tree that a run uses. `root` is absolute."""
+
+    root: Path
+    dirty: Literal["record", "refuse"] = "record"
+    max_file_bytes: int = 10 * 1024 * 1024
+    max_total_bytes: int = 100 * 1024 * 1024
+    include: tuple[str, ...] = ()  # patterns that are taken although they look like secrets or are too big
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """One input: a local file or folder, mounted read-only at `/data/<name>`."""
+
+    name: str
+    path: Path  # absolute
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """`H100:8` is 8 of model H100; `2` is 2 of any model."""
+
+    count: int = 0
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one run needs. Memory in bytes, time in seconds."""
+
+    nodes: int = 1
+    gpus: Gpus = field(default_factory=Gpus)
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    time_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A whole `experiment.yaml`, read and checked."""
+
+    name: str
+    image: ImageSpec
+    code: CodeSpec
+    run: str | tuple[str, ...]  # a shell line, or an argument list that no shell reads
+    params: Mapping[str, Param] = field(default_factory=dict)
+    data: tuple[DataSpec, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    outputs: tuple[str, ...] = ("**",)  # patterns below LAUNCHER_OUTPUT_DIR that are kept
+    determinism: Literal["off", "seed"] = "seed"  # "strict" comes later and is refused by the loader
+    seed: int = 0
+    store: str | None = None  # a folder or file:// URL; None means the machine's default
+    file: Path  # absolute path of the spec; never written to a lock or record
