@@ -1,5 +1,5 @@
 """The lock: what a spec means, every artifact by sha256."""
 
-from launcher.lock.model import Artifact, DataPin, Deb, Inputs, Lock, Wheel
+from launcher.lock.model import Artifact, DataPin, Deb, ImagePin, Inputs, LayerPin, Lock, Wheel
 
-__all__ = ["Artifact", "DataPin", "Deb", "Inputs", "Lock", "Wheel"]
+__all__ = ["Artifact", "DataPin", "Deb", "ImagePin", "Inputs", "LayerPin", "Lock", "Wheel"]

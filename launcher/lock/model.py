@@ -62,6 +62,29 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerPin:
+    """One layer of the image. `diff_id` and `listing` are 64 hex digits; `listing` names the layer's list of
+    files (a small artifact that tells which path differs when a rebuild differs); `size` is the tar's, in bytes.
+    """
+
+    name: str
+    diff_id: str
+    size: int
+    listing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePin:
+    """The image that this lock gives, as it was when the lock was written: what `rebuild` compares with.
+
+    `id` is the sha256 of the OCI config; `layers` is in stacking order, lowest first (never sorted).
+    """
+
+    id: str
+    layers: tuple[LayerPin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lock:
     """What a spec means today.
 
@@ -79,6 +102,7 @@ class Lock:
     debs: tuple[Deb, ...] = ()
     wheels: tuple[Wheel, ...] = ()
     data: tuple[DataPin, ...] = ()
+    image: ImagePin | None = None  # filled in by `launcher lock` once the image is assembled; `resolve` leaves None
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
