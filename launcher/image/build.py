@@ -1,0 +1,138 @@
+"""Assemble an image from a lock's artifacts: nothing is executed, nobody is asked, and what is done stays done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from launcher.cache import Cache
+from launcher.digest import sha256_bytes
+from launcher.errors import FetchError, Problem
+from launcher.image import wheel as wheels
+from launcher.image.debian_layers import debian_layers
+from launcher.image.layers import LayerPlan, WheelFiles, key_of, skeleton, wheel_layers
+from launcher.image.listing import listing_bytes
+from launcher.image.oci import Image, Layer, describe
+from launcher.image.tar import write_layer
+from launcher.lock.model import Artifact, Lock
+from launcher.progress import SILENT, Progress, Task
+
+WORKERS = 2
+
+
+def build(lock: Lock, cache: Cache, *, workers: int = WORKERS, progress: Progress = SILENT) -> Image:
+    """Return the image of a lock whose artifacts are in the cache.
+
+    Raises FetchError when one isn't, ImageError when one can't be unpacked or two of them disagree,
+    DiskFullError when the cache has no room. The result doesn't depend on `workers`.
+    """
+    debs, pips = sorted(a.sha256 for a in lock.debs), sorted(a.sha256 for a in lock.wheels)
+    key = key_of("image", debs, pips, lock.python)
+    layers = noted_layers(cache, key)
+    if layers is None:
+        layers = assemble(lock, cache, workers, progress)
+        note_layers(cache, key, layers)
+    return describe(lock, layers)
+
+
+def assemble(lock: Lock, cache: Cache, workers: int, progress: Progress) -> list[Layer]:
+    """Make whatever layers of a lock the cache lacks; return all of them in stacking order."""
+    paths = artifact_paths(lock.artifacts, cache)
+    debs = [(deb, paths[deb.sha256]) for deb in lock.debs]
+    key = key_of("debian", sorted(deb.sha256 for deb, _ in debs))
+    debian = noted_layers(cache, key)
+    with cache.scratch() as scratch:
+        plans = wheel_plans(lock, paths)
+        debian_plans = debian_layers(debs, scratch, workers) if debian is None else []
+        made = write_layers([*plans, *debian_plans], cache, scratch, workers, progress)
+    if debian is None:
+        debian = [made[plan.key] for plan in debian_plans]
+        note_layers(cache, key, debian)
+    return stacked([*debian, *(made[plan.key] for plan in plans)])
+
+
+def stacked(layers: Sequence[Layer]) -> list[Layer]:
+    """Put layers in stacking order: by rank, the big ones by size; names and digests only break ties."""
+    return sorted(layers, key=lambda x: (x.rank, -x.size, x.name, x.diff_id))
+
+
+def write_layers(
+    plans: Sequence[LayerPlan], cache: Cache, scratch: Path, workers: int, progress: Progress
+) -> dict[str, Layer]:
+    """Make the layers, the biggest first; return them by their plan's key."""
+    ordered = sorted(plans, key=lambda plan: -plan.size)
+    with progress.task("assembling", sum(plan.size for plan in plans)) as task, ThreadPoolExecutor(workers) as pool:
+        layers = pool.map(lambda plan: layer(plan, cache, scratch, task), ordered)
+        return {plan.key: made for plan, made in zip(ordered, layers, strict=True)}
+
+
+def artifact_paths(artifacts: Sequence[Artifact], cache: Cache) -> dict[str, Path]:
+    """Return where each artifact lies, by sha256; raises FetchError that names every one that is missing."""
+    found = {a.sha256: cache.find("artifacts", a.sha256) for a in artifacts}
+    missing = [Problem(message=f"{a.filename} isn't in the cache") for a in artifacts if found[a.sha256] is None]
+    if missing:
+        raise FetchError.of(missing)
+    return {sha256: path for sha256, path in found.items() if path}
+
+
+def wheel_plans(lock: Lock, paths: dict[str, Path]) -> list[LayerPlan]:
+    """Plan the layers of the Python environment; none when the image has no Python."""
+    if not lock.python:
+        return []
+    python = ".".join(lock.python.split(".")[:2])
+    files = [WheelFiles(wheel=w, entries=tuple(wheels.read(paths[w.sha256], w.filename, python))) for w in lock.wheels]
+    return wheel_layers(files, skeleton(python, lock.python), python)
+
+
+def layer(plan: LayerPlan, cache: Cache, scratch: Path, task: Task) -> Layer:
+    """Return one layer, from the cache if it is there whole, else written anew."""
+    made = noted_layer(cache, cache.note("layers", plan.key)) or write(plan, cache, scratch)
+    task.advance(plan.size)
+    return made
+
+
+def write(plan: LayerPlan, cache: Cache, scratch: Path) -> Layer:
+    """Write a layer and its listing into the cache, then the note that says so."""
+    entries = plan.entries()
+    part = scratch / f"{plan.key}.layer"
+    written = write_layer(entries, part)
+    listing = keep_listing(listing_bytes(entries, written.checksums), cache, scratch / f"{plan.key}.listing")
+    path = cache.adopt("blobs", written.diff_id, part)
+    made = Layer(rank=plan.rank, name=plan.name, diff_id=written.diff_id, size=written.size, listing=listing, path=path)
+    cache.write_note("layers", plan.key, note_of(made))
+    return made
+
+
+def keep_listing(listing: bytes, cache: Cache, part: Path) -> str:
+    digest = sha256_bytes(listing)
+    part.write_bytes(listing)
+    cache.adopt("artifacts", digest, part)
+    return digest
+
+
+def note_of(layer: Layer) -> dict[str, object]:
+    return {name: value for name, value in asdict(layer).items() if name != "path"}
+
+
+def noted_layer(cache: Cache, note: object) -> Layer | None:
+    """Read a layer's note back; None when it is not a note or the layer is no longer there, whole."""
+    if not isinstance(note, dict) or note.keys() != {"rank", "name", "diff_id", "size", "listing"}:
+        return None
+    path = cache.find("blobs", note["diff_id"])
+    listing = cache.find("artifacts", note["listing"])
+    return Layer(**note, path=path) if path and listing else None
+
+
+def noted_layers(cache: Cache, key: str) -> list[Layer] | None:
+    """Return the layers of an image that was assembled before, if all of them are still there, whole."""
+    note = cache.note("images", key)
+    if not isinstance(note, list):
+        return None
+    layers = [noted_layer(cache, entry) for entry in note]
+    return [x for x in layers if x] if all(layers) else None
+
+
+def note_layers(cache: Cache, key: str, layers: Sequence[Layer]) -> None:
+    cache.write_note("images", key, [note_of(x) for x in layers])

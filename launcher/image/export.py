@@ -1,0 +1,105 @@
+"""The image out of the cache: as a file, or straight into a Docker engine; every byte is hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.cache import disk_full
+from launcher.errors import IntegrityError, TargetError
+from launcher.image.oci import Image, Layer, archive_entries
+from launcher.image.tar import coalesced, layer_chunks
+from launcher.image.tree import Entry, Slice
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+def checked_chunks(image: Image) -> Iterator[bytes]:
+    """Yield an OCI layout as a tar archive; raises IntegrityError when a layer isn't what its digest says."""
+    layers = {layer.diff_id: layer for layer in image.layers}
+    entries = [checked(entry, layers.get(Path(entry.path).name)) for entry in archive_entries(image)]
+    return coalesced(layer_chunks(entries))
+
+
+def checked(entry: Entry, layer: Layer | None) -> Entry:
+    if layer is None or not isinstance(entry.content, Slice):
+        return entry
+    return replace(entry, content=CheckedLayer(entry.content, layer))
+
+
+class CheckedLayer:
+    """A layer's bytes, hashed as they are read."""
+
+    def __init__(self, content: Slice, layer: Layer) -> None:
+        self.content, self.layer, self.size = content, layer, content.size
+
+    def chunks(self) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        for chunk in self.content.chunks():
+            digest.update(chunk)
+            yield chunk
+        if digest.hexdigest() != self.layer.diff_id:
+            self.layer.path.unlink(missing_ok=True)
+            raise IntegrityError(
+                f"the layer {self.layer.name} was damaged in the cache after it was made",
+                hint="it was removed; the same command again makes it anew",
+            )
+
+
+def write_archive(image: Image, out: Path) -> None:
+    """Write an OCI archive that `docker load` reads too, whole or not at all."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with disk_full(out.parent):
+        try:
+            with part.open("wb") as stream:
+                for chunk in checked_chunks(image):
+                    stream.write(chunk)
+            part.replace(out)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def load_into_docker(image: Image, client: DockerClient | None = None) -> str:
+    """Put the image into a Docker engine, unless it is there; return its tag.
+
+    What is there is compared by diff_ids: `.Id` is the config's digest in graph drivers only (containerd's store
+    gives the manifest's). Raises TargetError when no engine answers or the engine refuses.
+    """
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        engine = client or docker.from_env()
+        if loaded_layers(engine, image.tag) != image.diff_ids:
+            send(engine, image)
+            if loaded_layers(engine, image.tag) != image.diff_ids:
+                raise TargetError(f"the Docker engine holds other layers under {image.tag} than were sent to it")
+    except DockerException as e:
+        raise TargetError(
+            f"the Docker engine can't take the image: {e}",
+            hint="is it running, and may you use it? `docker info` tells; `launcher build -o image.tar` needs none",
+        ) from e
+    return image.tag
+
+
+def send(engine: Any, image: Image) -> None:
+    for said in engine.api.load_image(checked_chunks(image)):
+        if isinstance(said, dict) and said.get("error"):
+            raise TargetError(f"the Docker engine refused the image: {said['error']}")
+
+
+def loaded_layers(engine: Any, tag: str) -> list[str] | None:
+    """Return the diff_ids of an image that an engine holds, or None."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return list(engine.api.inspect_image(tag)["RootFS"]["Layers"])
+    except ImageNotFound:
+        return None
