@@ -10,6 +10,8 @@
       FetchError               69   an artifact is nowhere to be had
       TargetError              69   a target can't run this, or can't be reached
       StoreError               74   the store refused or lost something
+        ObjectExistsError           a conditional create found that somebody was there before
+        ObjectMissingError          there is nothing under that key
       ProcessError             71   a program that was called ended badly
       DiskFullError            73   no space left where something had to be written
 
@@ -114,6 +116,14 @@ class TargetError(LauncherError):
 
 class StoreError(LauncherError):
     exit_code = 74
+
+
+class ObjectExistsError(StoreError):
+    pass
+
+
+class ObjectMissingError(StoreError):
+    pass
 
 
 class ProcessError(LauncherError):

@@ -1,0 +1,126 @@
+"""The only place where the keys of the store are made.
+
+    artifacts/sha256/<aa>/<sha256>                 the vault
+    locks/<sha256>.lock                            every lock that a run used
+    sweeps/<sweep>.json                            the points and their run ids
+    runs/<run>/job.json                            written once, at submit
+    runs/<run>/events/<attempt>/<seq>.json         append-only
+    runs/<run>/heartbeats/<attempt>.json           written over: the last sign of life
+    runs/<run>/logs/<attempt>/<seq>                log chunks
+    runs/<run>/metrics/<attempt>/<seq>.jsonl       metric chunks
+    runs/<run>/blobs/sha256/<aa>/<sha256>          what checkpoints are made of, each content once
+    runs/<run>/checkpoints/<attempt>-<seq>/manifest.json     written once, last
+    runs/<run>/outputs/<attempt>/files/<path>
+    runs/<run>/outputs/<attempt>/manifest.json     written once, last
+    runs/<run>/record.json                         written once, when the run has ended
+
+Attempts have four digits and numbers within them eight, so that listings sort as they happened.
+"""
+
+from __future__ import annotations
+
+
+def artifact(sha256: str) -> str:
+    return f"artifacts/sha256/{sha256[:2]}/{sha256}"
+
+
+def lock(sha256: str) -> str:
+    return f"locks/{sha256}.lock"
+
+
+def sweep(name: str) -> str:
+    return f"sweeps/{quoted(name)}.json"
+
+
+def runs() -> str:
+    return "runs/"
+
+
+def run(run: str) -> str:
+    return f"runs/{quoted(run)}/"
+
+
+def job(run_id: str) -> str:
+    return run(run_id) + "job.json"
+
+
+def record(run_id: str) -> str:
+    return run(run_id) + "record.json"
+
+
+def events(run_id: str, attempt: int | None = None) -> str:
+    return run(run_id) + "events/" + part(attempt)
+
+
+def event(run_id: str, attempt: int, seq: int) -> str:
+    return events(run_id, attempt) + f"{seq:08d}.json"
+
+
+def heartbeat(run_id: str, attempt: int) -> str:
+    return run(run_id) + f"heartbeats/{attempt:04d}.json"
+
+
+def logs(run_id: str, attempt: int | None = None) -> str:
+    return run(run_id) + "logs/" + part(attempt)
+
+
+def log(run_id: str, attempt: int, seq: int) -> str:
+    return logs(run_id, attempt) + f"{seq:08d}"
+
+
+def metrics(run_id: str, attempt: int | None = None) -> str:
+    return run(run_id) + "metrics/" + part(attempt)
+
+
+def metric(run_id: str, attempt: int, seq: int) -> str:
+    return metrics(run_id, attempt) + f"{seq:08d}.jsonl"
+
+
+def blob(run_id: str, sha256: str) -> str:
+    return run(run_id) + f"blobs/sha256/{sha256[:2]}/{sha256}"
+
+
+def checkpoints(run_id: str) -> str:
+    return run(run_id) + "checkpoints/"
+
+
+def checkpoint(run_id: str, attempt: int, seq: int) -> str:
+    return checkpoints(run_id) + f"{attempt:04d}-{seq:08d}/manifest.json"
+
+
+def outputs(run_id: str, attempt: int | None = None) -> str:
+    return run(run_id) + "outputs/" + part(attempt)
+
+
+def output(run_id: str, attempt: int, path: str) -> str:
+    return outputs(run_id, attempt) + "files/" + quoted(path, keep="/")
+
+
+def output_manifest(run_id: str, attempt: int) -> str:
+    return outputs(run_id, attempt) + "manifest.json"
+
+
+def part(attempt: int | None) -> str:
+    return "" if attempt is None else f"{attempt:04d}/"
+
+
+def numbers(key: str) -> tuple[int, int]:
+    """Return (attempt, seq) of an event, log, metric or checkpoint key. Raises ValueError when it is none."""
+    parts = key.split("/")
+    if parts[2] == "checkpoints":
+        attempt, _, seq = parts[3].partition("-")
+    else:
+        attempt, seq = parts[3], parts[4].partition(".")[0]
+    return int(attempt), int(seq)
+
+
+def quoted(name: str, keep: str = "") -> str:
+    """Percent-encode what some store refuses in a key: control characters, `#`, `%`, `\\`, `*`, `?` and their like,
+    bytes that are no UTF-8, and names that are only dots."""
+    if not name.strip("."):
+        return name.replace(".", "%2E") or "%"
+    return "".join(c if c in keep or (c.isprintable() and c not in '/#%\\*?"<>|:') else escape(c) for c in name)
+
+
+def escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
