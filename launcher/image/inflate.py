@@ -5,6 +5,7 @@ Inflating is `isal`'s: two to three times as fast as zlib, and the bytes that co
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import zipfile
@@ -125,18 +126,18 @@ def member(path: Path, filename: str, info: zipfile.ZipInfo) -> ZipMember:
     )
 
 
+PLAIN = re.compile(r"(?!\.\.?(?:/|$))[^/\\\0]+(?:/(?!\.\.?(?:/|$))[^/\\\0]+)*/?")
+"""A relative path without empty, `.` or `..` parts, backslashes and NUL."""
+
+
 def refusal(info: zipfile.ZipInfo, seen: dict[str, ZipMember]) -> str | None:
     """Return why a member must not be unpacked, or None."""
     name = info.filename
-    if name.startswith("/") or (len(name) > 1 and name[1] == ":"):
-        return "is an absolute path"
-    if ".." in name.split("/"):
-        return "leads out of its folder"
-    if not name or "\0" in name or "\\" in name or "" in name.rstrip("/").split("/") or "." in name.split("/"):
-        return "isn't a path that can be installed"
+    if not PLAIN.fullmatch(name) or name[1:2] == ":":
+        return bad_name(name)
     if name in seen:
         return "is there twice"
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if (info.external_attr >> 28) not in (0, stat.S_IFREG >> 12, stat.S_IFDIR >> 12):
         return "is a link or a device, which wheels have not"
     if info.flag_bits & 1:
         return "is encrypted"
@@ -145,7 +146,18 @@ def refusal(info: zipfile.ZipInfo, seen: dict[str, ZipMember]) -> str | None:
     return None
 
 
+def bad_name(name: str) -> str:
+    if name.startswith("/") or name[1:2] == ":":
+        return "is an absolute path"
+    if ".." in name.split("/"):
+        return "leads out of its folder"
+    return "isn't a path that can be installed"
+
+
 def file_and_folder(found: dict[str, ZipMember]) -> list[str]:
     """Return the names of files that are also a folder of other files."""
-    folders = {name[:at] for name in found for at in range(len(name)) if name[at] == "/"}
+    folders = {name.rpartition("/")[0] for name in found}
+    for folder in list(folders):
+        while folder := folder.rpartition("/")[0]:
+            folders.add(folder)
     return sorted(folders & found.keys())

@@ -6,7 +6,7 @@ import base64
 import csv
 import hashlib
 import io
-import os.path
+import posixpath
 from collections.abc import Iterable, Mapping
 
 from launcher.image.tree import Bytes, Entry
@@ -27,7 +27,10 @@ def record_bytes(entries: Iterable[Entry], own: str, site: str, known: Mapping[s
 
 
 def relative(path: str, site: str) -> str:
-    return os.path.relpath(path, site)
+    """Return `path` as seen from `site`; both are clean and relative to the image's root."""
+    if path.startswith(f"{site}/"):
+        return path[len(site) + 1 :]
+    return posixpath.relpath(f"/{path}", f"/{site}")
 
 
 def line(entry: Entry, known: Mapping[str, str]) -> tuple[str, str]:

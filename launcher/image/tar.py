@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from isal import isal_zlib
 
@@ -25,7 +24,7 @@ MTIME = 315619200
 BLOCK = 512
 LARGEST_OCTAL = 8**11 - 1
 TYPE = {"file": b"0", "hardlink": b"1", "symlink": b"2", "dir": b"5"}
-QUEUED_CHUNKS = 8
+QUEUED_PIECES = 16
 
 
 def layer_chunks(entries: Iterable[Entry], checksums: dict[str, int] | None = None) -> Iterator[bytes]:
@@ -138,18 +137,17 @@ class Written:
 def write_layer(entries: Iterable[Entry], path: Path) -> Written:
     """Write a layer to a new file.
 
-    Reading and inflating happen in this thread, hashing and writing in a second one: both let go of the
+    Reading, inflating and writing happen in this thread, hashing in a second one: both let go of the
     interpreter's lock, so that a layer of one big artifact keeps two cores busy.
     """
     checksums: dict[str, int] = {}
-    with path.open("wb", buffering=0) as out:
-        sink = Sink(out)
-        try:
-            for chunk in coalesced(layer_chunks(entries, checksums)):
-                sink.put(chunk)
-        finally:
-            sink.close()
-    return Written(*sink.result(), checksums)
+    size = 0
+    with path.open("wb", buffering=0) as out, Hashing() as hashing:
+        for piece in coalesced(layer_chunks(entries, checksums)):
+            hashing.put(piece)
+            out.write(piece)
+            size += len(piece)
+    return Written(hashing.digest.hexdigest(), size, checksums)
 
 
 def coalesced(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -166,39 +164,23 @@ def coalesced(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-class Sink:
-    """A thread that hashes and writes what it is given, a bounded number of pieces behind."""
+class Hashing:
+    """A thread that hashes what it is given, a bounded number of pieces behind; done when the context ends."""
 
-    def __init__(self, out: BinaryIO) -> None:
-        self.out = out
+    def __init__(self) -> None:
         self.digest = hashlib.sha256()
-        self.size = 0
-        self.error: BaseException | None = None
-        self.pieces: queue.Queue[bytes | None] = queue.Queue(QUEUED_CHUNKS)
-        self.thread = threading.Thread(target=self.work, name="layer-sink", daemon=True)
-        self.thread.start()
+        self.pieces: queue.Queue[bytes | None] = queue.Queue(QUEUED_PIECES)
+        self.put = self.pieces.put
+        self.thread = threading.Thread(target=self.work, name="layer-hash", daemon=True)
 
-    def put(self, piece: bytes) -> None:
-        if self.error:
-            raise self.error
-        self.pieces.put(piece)
+    def __enter__(self) -> Hashing:
+        self.thread.start()
+        return self
 
     def work(self) -> None:
         while (piece := self.pieces.get()) is not None:
-            if self.error:
-                continue  # keep the other side from waiting for a place
-            try:
-                self.digest.update(piece)
-                self.out.write(piece)
-                self.size += len(piece)
-            except BaseException as e:
-                self.error = e
+            self.digest.update(piece)
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         self.pieces.put(None)
         self.thread.join()
-
-    def result(self) -> tuple[str, int]:
-        if self.error:
-            raise self.error
-        return self.digest.hexdigest(), self.size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from installer.utils import parse_entrypoints, parse_metadata_file
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -173,7 +173,7 @@ NOT_INSTALLED = frozenset(("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "R
 
 def skipped(name: str, info: str) -> bool:
     """Tell what is never installed: byte code, and files of the `.dist-info` that tell of another installation."""
-    if "__pycache__" in PurePosixPath(name).parts:
+    if "__pycache__/" in name and "__pycache__" in name.split("/"):
         return True
     return name in {
         f"{info}/{drop}" for drop in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json")
