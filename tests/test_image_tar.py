@@ -38,7 +38,7 @@ def test_pythons_reader_reads_it_back() -> None:
         Entry("a/hello", "file", 0o755, Bytes(b"hello")),
         Entry("a/empty", "file", 0o600, Bytes(b"")),
         Entry("a/link", "symlink", 0o777, target="../x" * 40),
-        Entry("a/hard", "hardlink", 0o755, target="a/hello"),
+        Entry("a/therefore", "hardlink", 0o755, target="a/hello"),
         Entry(LONG, "file", 0o644, Bytes(b"long")),
         Entry("ü/ñ", "file", 0o644, Bytes(b"name")),
     ]
@@ -50,7 +50,7 @@ def test_pythons_reader_reads_it_back() -> None:
             assert (info.mode, info.mtime, info.uid, info.gid, info.uname) == (entry.mode, MTIME, 0, 0, "")
             assert info.linkname == entry.target
         assert tar.extractfile(LONG).read() == b"long"  # type: ignore[union-attr]
-        assert tar.extractfile("a/hard").read() == b"hello"  # type: ignore[union-attr]
+        assert tar.extractfile("a/therefore").read() == b"hello"  # type: ignore[union-attr]
 
 
 def test_order_is_by_bytes_with_folders_before_what_they_hold() -> None:

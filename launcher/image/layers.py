@@ -13,7 +13,7 @@ often lies high. The order is total and depends on nothing but the lock:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.errors import ImageError, Problem
@@ -71,7 +71,30 @@ def with_parents(entries: Iterable[Entry], folders: Mapping[str, Entry]) -> list
     for path in list(placed):
         while (path := path.rpartition("/")[0]) and path not in placed:
             placed[path] = folders.get(path) or Entry(path, "dir", 0o755)
-    return in_order(placed.values())
+    return relinked(in_order(placed.values()))
+
+
+def relinked(ordered: list[Entry]) -> list[Entry]:
+    """Let the first path of each set of hard links hold the content: readers know only links to what they have read."""
+    holder: dict[str, str] = {}
+    for entry in ordered:
+        if entry.kind == "hardlink":
+            holder.setdefault(entry.target, min(entry.path, entry.target, key=str.encode))
+    if not holder:
+        return ordered
+    files = {entry.path: entry for entry in ordered if entry.path in holder}
+    return [link_to(holder, files, entry) for entry in ordered]
+
+
+def link_to(holder: Mapping[str, str], files: Mapping[str, Entry], entry: Entry) -> Entry:
+    target = entry.target if entry.kind == "hardlink" else entry.path
+    if target not in holder:
+        return entry
+    if target not in files:
+        raise ImageError(f"/{entry.path} is a hard link to /{target}, which isn't in the same layer")
+    if holder[target] == entry.path:
+        return replace(files[target], path=entry.path)
+    return Entry(entry.path, "hardlink", files[target].mode, target=holder[target])
 
 
 def wheel_layers(files: Sequence[WheelFiles], skeleton: Sequence[Entry], python: str) -> list[LayerPlan]:
