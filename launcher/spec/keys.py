@@ -1,0 +1,207 @@
+"""The one table of a spec's keys. The loader, the JSON Schema and docs/reference/spec.md are all made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.spec import environment, pip, workload
+from launcher.spec.forms import Form, amount, integer, one_of
+from launcher.spec.units import size_bytes, time_seconds
+
+SIZE = amount("a size such as 512M or 16G", size_bytes, r"^[0-9]+(\.[0-9]+)? ?[KMGTkmgt](i|iB)?$")
+TIME = amount(
+    "a time such as 2h30m, 90m or 1-12:00:00", time_seconds, r"^([0-9]+[dhms])+$|^([0-9]+-)?[0-9:]*[0-9][0-9:]*$"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key of the spec. `field` is its name in the model. A key without a form is a section of others."""
+
+    path: str
+    field: str
+    says: str
+    form: Form | None = None
+    default: str | None = None  # in words; None means that the key must be there
+    example: str = ""
+
+    @property
+    def section(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """A key that a later version will understand; until then it is refused, and `hint` says what to do."""
+
+    path: str
+    hint: str
+
+
+def key(path: str, form: Form | None, says: str, default: str | None, example: str, field: str = "") -> Key:
+    return Key(
+        path=path, field=field or path.rpartition(".")[2], form=form, says=says, default=default, example=example
+    )
+
+
+KEYS: tuple[Key, ...] = (
+    key("name", workload.NAME_FORM, "What runs of this spec are called in lists and records.", None, "digits"),
+    key("image", None, "The environment: everything that the command finds installed.", "a bare Debian", ""),
+    key(
+        "image.base",
+        environment.BASE,
+        "The Debian suite that the image starts from, as `debian:<suite>`.",
+        "debian:bookworm",
+        "debian:bookworm",
+    ),
+    key(
+        "image.apt",
+        environment.APT_LIST,
+        "Debian packages, each as `name` or `name=version`, with all that they depend on.",
+        "none",
+        "[git, ffmpeg]",
+    ),
+    key(
+        "image.python",
+        environment.PYTHON_FORM,
+        'The Python of the image, quoted, as "X.Y" (unquoted, YAML reads 3.10 as 3.1). It has to be the suite\'s: '
+        "3.11 in bookworm, 3.13 in trixie.",
+        "the suite's own when `pip` is used, else none",
+        '"3.11"',
+    ),
+    key(
+        "image.pip",
+        pip.PIP,
+        "Python requirements: a list (PEP 508), or the path of a requirements.txt or pyproject.toml, or "
+        "`{file: pyproject.toml, extras: [...], groups: [...]}`. Only wheels are used.",
+        "none",
+        "[numpy>=2, scikit-learn]",
+    ),
+    key(
+        "image.env",
+        environment.ENV,
+        "Environment variables of the image. Values are text; a number is taken as it is written.",
+        "none",
+        "{OMP_NUM_THREADS: 4}",
+    ),
+    key("image.platform", environment.PLATFORM, "The platform of the image.", "linux/amd64", "linux/amd64"),
+    key("code", None, "The working tree that a run uses, mounted read-only at /workspace.", "the spec's folder", ""),
+    key("code.root", workload.ROOT, "The folder, counted from the spec's folder.", "the spec's folder", "."),
+    key(
+        "code.dirty",
+        one_of("record", "refuse"),
+        "What to do with changes that are not committed: `record` keeps them with the run, `refuse` stops.",
+        "record",
+        "record",
+    ),
+    key(
+        "code.include",
+        workload.PATTERNS,
+        "Patterns (gitignore(5)) of files that are taken although they are ignored, too big or look like secrets.",
+        "none",
+        "[fixtures/*.pem]",
+    ),
+    key(
+        "code.exclude",
+        workload.PATTERNS,
+        "Patterns (gitignore(5)) of files that are left out, besides those that .gitignore names.",
+        "none",
+        "[notebooks/]",
+    ),
+    key("code.max_file_size", SIZE, "The size above which a file stops the run.", "10M", "10M", "max_file_bytes"),
+    key(
+        "code.max_total_size",
+        SIZE,
+        "The size above which the whole code stops the run.",
+        "100M",
+        "100M",
+        "max_total_bytes",
+    ),
+    key(
+        "run",
+        workload.RUN,
+        "The command. Text is a line for /bin/sh in which `{name}` stands for the quoted value of a parameter; "
+        "a list is an argument list that no shell reads.",
+        None,
+        "python train.py --lr {lr}",
+    ),
+    key(
+        "params",
+        workload.PARAMS,
+        "Parameters: text, numbers, true, false or null. They fill the places of `run`, and are in $LAUNCHER_PARAMS "
+        "(a JSON file) and in LAUNCHER_PARAM_<NAME>.",
+        "none",
+        "{lr: 1e-3, epochs: 10}",
+    ),
+    key(
+        "data",
+        workload.DATA,
+        "Inputs: names with the path of a file or folder, or `{path: ..., sha256: ...}`. Each is mounted read-only at "
+        "/data/<name>.",
+        "none",
+        "{mnist: data/mnist}",
+    ),
+    key("resources", None, "What one run needs.", "whatever the target gives", ""),
+    key("resources.nodes", integer("a number of nodes, 1 or more", 1), "Machines.", "1", "1"),
+    key(
+        "resources.gpus",
+        workload.GPUS,
+        "GPUs of each node: a number, a model (`H100`: one of it), or both (`H100:8`).",
+        "0",
+        "H100:8",
+    ),
+    key("resources.cpus", integer("a number of cores, 1 or more", 1), "Cores of each node.", "the target's own", "8"),
+    key(
+        "resources.memory",
+        SIZE,
+        "Memory of each node. K, M, G and T are powers of 1024, as in Slurm: 16G, 16Gi and 16GiB are the same.",
+        "the target's own",
+        "16G",
+        "memory_bytes",
+    ),
+    key(
+        "resources.time",
+        TIME,
+        "How long the run may take: 2h30m, 90m, or Slurm's minutes:seconds, hours:minutes:seconds, days-hours and "
+        "days-hours:minutes[:seconds]. A bare number is refused.",
+        "the target's own",
+        "2h30m",
+        "time_s",
+    ),
+    key(
+        "outputs",
+        workload.OUTPUTS,
+        "Patterns of files below $LAUNCHER_OUTPUT_DIR that are kept when the run ends.",
+        '["**"], all of them',
+        "[model/*.pt, metrics.json]",
+    ),
+    key(
+        "determinism",
+        one_of("off", "seed", later={"strict": "write seed, and set your framework's deterministic mode in the code"}),
+        "`seed` sets PYTHONHASHSEED and the seeds that frameworks read from the environment; `off` sets nothing.",
+        "seed",
+        "seed",
+    ),
+    key("seed", integer("a whole number from 0 to 4294967295", 0, 2**32 - 1), "The seed of the run.", "0", "1"),
+    key(
+        "store",
+        workload.STORE,
+        "Where records, logs and outputs go: a folder or a file:// URL.",
+        "the machine's own",
+        "runs",
+    ),
+)
+
+LATER: tuple[Later, ...] = (
+    Later(path="sweep", hint="write one value for each parameter, and run the spec once for each point"),
+    Later(path="keep", hint="leave it out: everything is kept"),
+    Later(path="bandwidth", hint="leave it out: transfers use what the network gives"),
+    Later(path="gpu", hint="write resources.gpus for the GPUs that a run needs"),
+    Later(path="image.cuda", hint="require a framework whose wheels bring CUDA, such as torch, below image.pip"),
+    Later(path="image.cudnn", hint="require a framework whose wheels bring cuDNN, such as torch, below image.pip"),
+    Later(path="image.containerfile", hint="write what you need below image.apt and image.pip"),
+)
