@@ -1,0 +1,26 @@
+"""The facts about Debian's maintainer scripts that ship as data in images/debian.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from launcher import toml
+from launcher.data import data_path
+from launcher.errors import ImageError
+from launcher.image.debian.system import System
+
+
+@cache
+def facts() -> dict[str, list[dict[str, Any]]]:
+    """Return the whole table: kind of act -> acts."""
+    path = data_path("images", "debian.toml")
+    return toml.parse(path.read_text(encoding="utf-8"), "images/debian.toml", ImageError)
+
+
+def acts(kind: str, system: System) -> Iterator[dict[str, Any]]:
+    """Yield the acts of a kind that count in this system: those of everybody and those of packages in it."""
+    for act in facts().get(kind, []):
+        if act.get("by") is None or act["by"] in system.packages:
+            yield act

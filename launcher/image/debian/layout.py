@@ -1,0 +1,84 @@
+"""Where a package's paths lie in the whole tree: every symlinked folder on the way is resolved first.
+
+dpkg writes through a symlink to a folder (`/lib -> usr/lib`) as the kernel does; a tree that is cut into layers must
+know the real place. A symlink that any package ships counts for all of them, whatever the order of the packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from posixpath import split as split_path
+
+from launcher.errors import ImageError
+from launcher.image.deb import Package
+from launcher.image.tree import Entry
+
+MOST_LINKS = 40
+"""Linux follows as many symlinks in one path (path_resolution(7))."""
+
+MERGED_USR = {
+    "all": ("bin", "sbin", "lib"),
+    "amd64": ("lib64",),
+    "loong64": ("lib64",),
+    "ppc64el": ("lib64",),
+}
+"""Debian's usr-merge links; the ABI of amd64 wants its loader at /lib64 (base-files' and usrmerge's own lists)."""
+
+
+def merged_usr(architecture: str) -> dict[str, str]:
+    """Return the links of a merged /usr: name -> target, such as `bin -> usr/bin`."""
+    names = MERGED_USR["all"] + MERGED_USR.get(architecture, ())
+    return {name: f"usr/{name}" for name in names}
+
+
+class Layout:
+    """Real places of paths, given the symlinks of the whole tree."""
+
+    def __init__(self, links: Mapping[str, str]) -> None:
+        """`links` maps real places of symlinks to their targets."""
+        self.links = dict(links)
+        self.folders: dict[str, str] = {"": ""}
+
+    def place(self, path: str) -> str:
+        """Return the real place of `path`; its last part isn't followed."""
+        head, name = split_path(path)
+        folder = self.folders.get(head)
+        if folder is None:
+            folder = self.folders[head] = self.follow("", head, path, 0)
+        return f"{folder}/{name}" if folder else name
+
+    def real(self, path: str) -> str:
+        """Return the real place of `path`, its last part followed too."""
+        return self.follow("", path, path, 0)
+
+    def follow(self, folder: str, target: str, path: str, depth: int) -> str:
+        """Walk from `folder` along `target`; `path` is what the message of an error names."""
+        if depth > MOST_LINKS:
+            raise ImageError(f"/{path}: its folders are symlinks that lead in a circle")
+        at = "" if target.startswith("/") else folder
+        for part in target.split("/"):
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not at:
+                    raise ImageError(f"/{path}: lies behind a symlink that leads out of the image ({target})")
+                at = split_path(at)[0]
+                continue
+            here, at = at, f"{at}/{part}" if at else part
+            if (link := self.links.get(at)) is not None:
+                at = self.follow(here, link, path, depth + 1)
+        return at
+
+
+def layout_of(packages: Iterable[Package], architecture: str) -> Layout:
+    """Collect the symlinks of all packages. The first package in order wins where two disagree."""
+    shipped: list[Entry] = [e for p in packages for e in p.members if e.kind == "symlink"]
+    shipped.sort(key=lambda entry: entry.path.count("/"))  # a link's own folder is known before it
+    layout = Layout(merged_usr(architecture))
+    while True:
+        links = dict(merged_usr(architecture))
+        for entry in shipped:
+            links.setdefault(layout.place(entry.path), entry.target)
+        if links == layout.links:
+            return layout
+        layout = Layout(links)

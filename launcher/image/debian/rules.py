@@ -1,0 +1,16 @@
+"""The rules in their order: each does, by explicit steps on the tree, what maintainer scripts would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from launcher.image.debian.skeleton import python_folders, shells, skeleton
+from launcher.image.debian.system import System
+
+Rule = Callable[[System], None]
+
+RULES: tuple[Rule, ...] = (
+    skeleton,
+    python_folders,
+    shells,
+)
