@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -19,7 +20,8 @@ from launcher.image.tar import write_layer
 from launcher.lock.model import Artifact, Lock
 from launcher.progress import SILENT, Progress, Task
 
-WORKERS = 2
+WORKERS = max(2, os.cpu_count() or 2)
+THREADS_PER_LAYER = 2  # one inflates and writes, one hashes; more layers at once than cores bear only wait
 
 
 def build(lock: Lock, cache: Cache, *, workers: int = WORKERS, progress: Progress = SILENT) -> Image:
@@ -44,8 +46,10 @@ def assemble(lock: Lock, cache: Cache, workers: int, progress: Progress) -> list
     key = key_of("debian", sorted(deb.sha256 for deb, _ in debs))
     debian = noted_layers(cache, key)
     with cache.scratch() as scratch:
-        plans = wheel_plans(lock, paths)
-        debian_plans = debian_layers(debs, scratch, workers) if debian is None else []
+        with ThreadPoolExecutor(1) as beside:  # xz lets go of the interpreter's lock while wheels are listed
+            planned = beside.submit(wheel_plans, lock, paths)
+            debian_plans = debian_layers(debs, scratch, workers) if debian is None else []
+            plans = planned.result()
         made = write_layers([*plans, *debian_plans], cache, scratch, workers, progress)
     if debian is None:
         debian = [made[plan.key] for plan in debian_plans]
@@ -63,7 +67,8 @@ def write_layers(
 ) -> dict[str, Layer]:
     """Make the layers, the biggest first; return them by their plan's key."""
     ordered = sorted(plans, key=lambda plan: -plan.size)
-    with progress.task("assembling", sum(plan.size for plan in plans)) as task, ThreadPoolExecutor(workers) as pool:
+    at_once = max(1, workers // THREADS_PER_LAYER)
+    with progress.task("assembling", sum(plan.size for plan in plans)) as task, ThreadPoolExecutor(at_once) as pool:
         layers = pool.map(lambda plan: layer(plan, cache, scratch, task), ordered)
         return {plan.key: made for plan, made in zip(ordered, layers, strict=True)}
 
