@@ -1,0 +1,44 @@
+"""Debian mirrors as a source of artifacts: a .deb by its path below `pool/`, from every root that apt names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from launcher.indexes.apt import AptConfig, apt_config, usable_roots
+from launcher.indexes.apt_web import Web
+from launcher.indexes.source import Stream
+from launcher.lock.model import Artifact, Deb
+
+
+class AptMirror:
+    """Every Debian mirror of this machine, security mirrors included, asked in the order of apt's sources."""
+
+    name = "Debian mirror"
+
+    def __init__(self, config: AptConfig | None = None) -> None:
+        self.given = config
+        self.ready: tuple[Web, tuple[str, ...]] | None = None
+
+    def connect(self) -> tuple[Web, tuple[str, ...]]:
+        """Read apt's configuration when the first .deb is asked for: a lock of wheels never needs it."""
+        if self.ready is None:
+            config = self.given or apt_config()
+            self.ready = (Web(config), usable_roots(config))
+        return self.ready
+
+    @contextlib.contextmanager
+    def open(self, artifact: Artifact) -> Iterator[Stream | None]:
+        """Stream a .deb; None when no root has it, or it isn't a .deb. Raises FetchError."""
+        if not isinstance(artifact, Deb):
+            yield None
+            return
+        web, roots = self.connect()
+        with contextlib.ExitStack() as stack:
+            yield next(self.streams(web, roots, artifact.pool, stack), None)
+
+    def streams(self, web: Web, roots: tuple[str, ...], pool: str, stack: contextlib.ExitStack) -> Iterator[Stream]:
+        for root in roots:
+            stream = stack.enter_context(web.stream(f"{root}/{pool}"))
+            if stream is not None:
+                yield stream

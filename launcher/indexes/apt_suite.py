@@ -1,0 +1,70 @@
+"""A Debian suite as it stands today: its own index, its updates and its security updates, from every mirror."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from launcher.cache import Cache
+from launcher.errors import FetchError, ResolveError
+from launcher.indexes.apt import GIVE_SOURCES, Mirror, apt_config, mirrors
+from launcher.indexes.apt_packages import PackageIndex, open_indexes
+from launcher.indexes.apt_release import Release, fetch_release
+from launcher.indexes.apt_web import Web, shown
+from launcher.progress import Progress
+
+ORIGIN = "Debian"
+WITHOUT_POCKETS = ("sid", "unstable", "experimental")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """`name` is the codename; `indexes` are in the order of the sources, the suite's own first."""
+
+    name: str
+    indexes: tuple[PackageIndex, ...]
+
+
+def open_suite(suite: str, architecture: str, cache: Cache, progress: Progress) -> Suite:
+    """Read the indexes of `suite`, `<suite>-updates` and `<suite>-security` where they exist.
+
+    Raises FetchError (no mirror, bad signature, unreachable, expired), ResolveError (no such suite), IntegrityError.
+    """
+    config = apt_config()
+    web = Web(config)
+    pockets = [
+        (mirror, pocket)
+        for mirror in mirrors(config, suite, architecture)
+        for pocket in ([f"{suite}-security"] if mirror.security else [suite, f"{suite}-updates"])
+        if pocket == suite or suite not in WITHOUT_POCKETS
+    ]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = list(pool.map(lambda one: fetch_release(web, one[0], one[1], cache, progress), pockets))
+    releases = [release for release in found if release and release.origin == ORIGIN]
+    check_pockets(suite, pockets, releases, found)
+    own = next(release for release in releases if release.suite == suite)
+    indexes = [index for release in releases for index in open_indexes(web, release, architecture, cache, progress)]
+    return Suite(name=own.codename, indexes=tuple(indexes))
+
+
+def check_pockets(
+    suite: str, pockets: list[tuple[Mirror, str]], releases: list[Release], found: list[Release | None]
+) -> None:
+    """Refuse a suite that isn't there, and a mirror that lacks what the sources say that it has."""
+    if not any(release.suite == suite for release in releases):
+        asked = ", ".join(dict.fromkeys(shown(mirror.root) for mirror, pocket in pockets if pocket == suite))
+        if not asked:
+            raise FetchError(
+                "this machine's apt sources name no Debian mirror, only security updates", hint=GIVE_SOURCES
+            )
+        raise ResolveError(
+            f"no Debian mirror of this machine has the suite `{suite}` (asked: {asked})",
+            hint="write base: debian:<codename>, such as debian:bookworm; or " + GIVE_SOURCES,
+        )
+    for (mirror, pocket), release in zip(pockets, found, strict=True):
+        if release is None and pocket in mirror.suites:
+            raise FetchError(
+                f"{shown(mirror.root)} has no suite {pocket}, which the apt sources name",
+                where=mirror.where,
+                hint="the mirror may be incomplete: name another one",
+            )

@@ -1,0 +1,157 @@
+"""Requests to package mirrors: conditional ones and streams, with apt's proxy and passwords, which are never shown.
+
+The standard library's client is used because a warm lock asks three small questions and nothing else: importing
+a richer client would cost more time than the questions (measured: 0.2 s against 0.07 s).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener, getproxies
+
+from launcher.errors import FetchError
+from launcher.indexes.apt import AptConfig, Login
+
+TIMEOUT_S = 30
+TRIES = 3
+GONE = (404, 410)
+REFUSED = (401, 403, 407)
+LARGEST_BODY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a server said. `body` is None when nothing changed since the validators were noted."""
+
+    body: bytes | None
+    etag: str | None = None
+    modified: str | None = None
+
+
+class Web:
+    """A client for the mirrors of one apt configuration."""
+
+    def __init__(self, config: AptConfig) -> None:
+        self.logins = config.logins
+        self.opener = open_proxies(config)
+
+    def get(self, url: str, *, etag: str | None = None, modified: str | None = None) -> Answer | None:
+        """Fetch a file whole; None when the server has none. Raises FetchError."""
+        headers = {"If-None-Match": etag, "If-Modified-Since": modified}
+        for left in reversed(range(TRIES)):
+            try:
+                with self.opener.open(self.request(url, headers), timeout=TIMEOUT_S) as response:
+                    body: bytes = response.read(LARGEST_BODY_BYTES)
+                    found = response.headers
+                    return Answer(body=body, etag=found.get("ETag"), modified=found.get("Last-Modified"))
+            except HTTPError as e:
+                if e.code == 304:
+                    return Answer(body=None, etag=etag, modified=modified)
+                if e.code in GONE:
+                    return None
+                if e.code < 500 or not left:
+                    raise refused(url, e) from e
+            except (URLError, OSError, http.client.HTTPException) as e:
+                if is_missing_file(e):
+                    return None
+                if not left:
+                    raise unreachable(url, e) from e
+            time.sleep(0.3 * (TRIES - left))
+        raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def stream(self, url: str) -> Iterator[BinaryIO | None]:
+        """Open a file for reading in pieces; give None when the server has none. Raises FetchError."""
+        try:
+            response = self.opener.open(self.request(url, {}), timeout=TIMEOUT_S)
+        except HTTPError as e:
+            if e.code not in GONE:
+                raise refused(url, e) from e
+            response = None
+        except (URLError, OSError, http.client.HTTPException) as e:
+            if not is_missing_file(e):
+                raise unreachable(url, e) from e
+            response = None
+        if response is None:
+            yield None
+            return
+        with response:
+            try:
+                yield cast(BinaryIO, response)
+            except (TimeoutError, ConnectionError, http.client.HTTPException) as e:
+                raise unreachable(url, e) from e
+
+    def request(self, url: str, headers: dict[str, str | None]) -> Request:
+        """Make a request; a password travels to the host it was given for, and not along with a redirect."""
+        bare, own = split_login(url)
+        made = Request(bare, headers={name: value for name, value in headers.items() if value})
+        login = own or next((one for one in self.logins if fits(one.machine, bare)), None)
+        if login:
+            token = base64.b64encode(f"{login.name}:{login.password}".encode()).decode()
+            made.add_unredirected_header("Authorization", f"Basic {token}")
+        return made
+
+
+def open_proxies(config: AptConfig) -> OpenerDirector:
+    """Use apt's proxies (apt.conf(5): Acquire::http::Proxy, "DIRECT" for none), else those of the environment."""
+    proxies = getproxies()
+    for scheme in ("http", "https"):
+        said = config.options.get(f"acquire::{scheme}::proxy")
+        if said and said != "DIRECT":
+            proxies[scheme] = said
+        elif said:
+            proxies.pop(scheme, None)
+    return build_opener(ProxyHandler(proxies))
+
+
+def split_login(url: str) -> tuple[str, Login | None]:
+    """Take `user:password@` out of a URL."""
+    parts = urlsplit(url)
+    said, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    name, _, password = said.partition(":")
+    return urlunsplit(parts._replace(netloc=host)), Login(machine=host, name=unquote(name), password=unquote(password))
+
+
+def fits(machine: str, url: str) -> bool:
+    """Tell whether a password is for this URL. Without a scheme it is for https only (apt_auth.conf(5))."""
+    scheme, marker, rest = machine.rpartition("://")
+    parts = urlsplit(url)
+    host, slash, path = rest.partition("/")
+    if (scheme if marker else "https") != parts.scheme or host not in (parts.netloc, parts.hostname):
+        return False
+    return parts.path.startswith(slash + path)
+
+
+def shown(url: str) -> str:
+    """Return a URL that may be printed: no login, no query."""
+    parts = urlsplit(split_login(url)[0])
+    return urlunsplit(parts._replace(query="", fragment=""))
+
+
+def is_missing_file(error: Exception) -> bool:
+    """Tell a file: URL of nothing from other trouble."""
+    reason = error.reason if isinstance(error, URLError) else error
+    return isinstance(reason, FileNotFoundError) or "No such file" in str(reason)
+
+
+def refused(url: str, error: HTTPError) -> FetchError:
+    hint = "check the credentials in apt's sources or auth.conf" if error.code in REFUSED else "try again later"
+    return FetchError(f"{shown(url)}: the server answered {error.code} {error.reason}", hint=hint)
+
+
+def unreachable(url: str, error: Exception) -> FetchError:
+    reason = error.reason if isinstance(error, URLError) else error
+    return FetchError(
+        f"can't fetch {shown(url)}: {reason or type(error).__name__}",
+        hint="check the network and the proxy, or name another mirror in LAUNCHER_APT_SOURCES",
+    )

@@ -1,0 +1,62 @@
+"""What the lock before had pinned: kept for as long as its needs are known, even when the mirror has dropped it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from launcher.cache import Cache
+from launcher.indexes.apt_packages import Package, PackageIndex
+from launcher.lock.model import Deb
+from launcher.progress import Progress
+
+if TYPE_CHECKING:
+    from launcher.resolve.debian.resolve import Upgrade
+
+NOTES = "debs"
+
+
+def keep(
+    previous: Iterable[Deb],
+    upgrade: Upgrade,
+    indexes: tuple[PackageIndex, ...],
+    architecture: str,
+    cache: Cache,
+    progress: Progress,
+) -> dict[str, Package]:
+    """Return what stays pinned, by name. What nothing is known of any more is told and left out."""
+    kept = {}
+    for deb in previous:
+        if upgrade.all or deb.name in upgrade.packages or deb.architecture not in (architecture, "all"):
+            continue
+        if package := listed(deb, indexes) or remembered(deb, cache):
+            kept[deb.name] = package
+        else:
+            progress.note(
+                f"{deb.name} {deb.version} has left the mirror and its needs aren't known here: resolved anew"
+            )
+    return kept
+
+
+def listed(deb: Deb, indexes: tuple[PackageIndex, ...]) -> Package | None:
+    """Find a pinned package in today's indexes; its sha256 decides, not its version."""
+    return next((p for i in indexes for p in i.named(deb.name) if p.sha256 == deb.sha256), None)
+
+
+def remembered(deb: Deb, cache: Cache) -> Package | None:
+    """Find what an earlier resolution noted of a package. A note of another shape is as good as none."""
+    note = cache.note(NOTES, deb.sha256)
+    try:
+        package = Package(**note) if isinstance(note, dict) else None
+    except TypeError:
+        return None
+    same = package and (package.name, package.version, package.sha256) == (deb.name, deb.version, deb.sha256)
+    return replace(package, pool=deb.pool, size=deb.size) if package and same else None
+
+
+def remember(cache: Cache, packages: Iterable[Package]) -> None:
+    """Note the needs of what was chosen, so that it can stay pinned after it has left the mirror."""
+    for package in packages:
+        if cache.note(NOTES, package.sha256) is None:
+            cache.write_note(NOTES, package.sha256, asdict(package))
