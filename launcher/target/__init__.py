@@ -1,1 +1,1 @@
-""""""
+"""Targets: where jobs run."""

@@ -1,0 +1,115 @@
+"""The nouns of running: what a container is made of, and how one ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from launcher.job import Job
+
+if TYPE_CHECKING:
+    from launcher.image.oci import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A file or folder of the host at an absolute path inside."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One process tree in an image, fully decided: every runtime makes the same of it.
+
+    `user` and `group` are the numbers that files are written with. `env` is the whole environment.
+    """
+
+    run: str
+    image: Image
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    user: int
+    group: int
+    cwd: str = "/workspace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a command ended: an exit code, or the signal that killed it. `lost` tells that nobody saw it end."""
+
+    code: int | None = None
+    signal: int | None = None
+    lost: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell would return: 128 + n for signal n; 137 when the end was not seen."""
+        if self.code is not None:
+            return self.code
+        return 128 + (self.signal or signal.SIGKILL)
+
+    def __str__(self) -> str:
+        if self.lost:
+            return self.lost
+        if self.signal is not None:
+            return f"killed by {signal.Signals(self.signal).name}"
+        return f"exit code {self.code}"
+
+
+class Process(Protocol):
+    """A running container."""
+
+    def signal(self, number: int) -> None: ...
+    def wait(self) -> Ending: ...
+
+
+class Runtime(Protocol):
+    """What runs containers: the sandbox, Docker, Podman."""
+
+    name: str
+
+    def refusal(self) -> str | None:
+        """Return why this runtime can't be used here, or None when it can."""
+        ...
+
+    def start(self, container: Container) -> Process:
+        """Start a container whose output goes to this process's stdout and stderr. Raises TargetError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A job with the things it names at hand.
+
+    `code` is the archive's path; `data` maps a name to its file or folder; `store` is a folder;
+    `attempt` counts from 1.
+    """
+
+    job: Job
+    image: Image
+    code: Path
+    code_sha256: str
+    store: Path
+    attempt: int = 1
+    data: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """Where jobs run."""
+
+    name: str
+
+    def refusals(self, job: Job) -> tuple[str, ...]:
+        """Return every reason why this target can't run the job."""
+        ...
+
+    def start(self, work: Work) -> Process:
+        """Start one attempt. Raises TargetError."""
+        ...
