@@ -130,6 +130,7 @@ ENV = mapping_of(
     ENV_VALUE,
     "a mapping from variables to values",
     rf"(?!LAUNCHER_){ENV_NAME}",
+    "a variable",
     "a variable has letters, digits and _, and LAUNCHER_... are launcher's own",
 )
 PLATFORM = Form(expected="linux/amd64", schema={"const": "linux/amd64"}, read=read_platform)

@@ -1,6 +1,6 @@
 """The forms that values take: each knows what it expects, its JSON Schema, and how to read a node.
 
-Reading returns None for what can't be used, after telling why.
+Reading returns None for what was left empty, and for what can't be used, after telling why.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def list_of(item: Form, expected: str) -> Form:
 
     def read(node: Node, reading: Reading) -> tuple[Any, ...] | None:
         if is_empty(node):
-            return ()
+            return None
         if not isinstance(node, nodes.Sequence):
             hint = "begin each item with `- `, or write [a, b]"
             reading.add(node.where, f"expected {expected}, not {said(node)}", hint)
@@ -118,12 +118,12 @@ def list_of(item: Form, expected: str) -> Form:
     return Form(expected=expected, schema={"type": ["array", "null"], "items": item.schema}, read=read)
 
 
-def mapping_of(value: Form, expected: str, name: str, name_hint: str) -> Form:
+def mapping_of(value: Form, expected: str, name: str, what: str, name_hint: str) -> Form:
     """Return the form of a mapping from names, which match the pattern `name`, to values of one form."""
 
     def read(node: Node, reading: Reading) -> dict[str, Any] | None:
         if is_empty(node):
-            return {}
+            return None
         if not isinstance(node, nodes.Mapping):
             reading.add(
                 node.where, f"expected {expected}, not {said(node)}", "write one `name: value` a line, indented"
@@ -132,7 +132,7 @@ def mapping_of(value: Form, expected: str, name: str, name_hint: str) -> Form:
         found: dict[str, Any] = {}
         for entry in node.entries:
             if not re.fullmatch(name, entry.key):
-                reading.add(entry.where, f"{shortened(entry.key)} can't be a name here", name_hint)
+                reading.add(entry.where, f"{shortened(entry.key)} can't be the name of {what}", name_hint)
                 continue
             found[entry.key] = value.read(entry.value, reading)
         return found

@@ -205,3 +205,18 @@ LATER: tuple[Later, ...] = (
     Later(path="image.cudnn", hint="require a framework whose wheels bring cuDNN, such as torch, below image.pip"),
     Later(path="image.containerfile", hint="write what you need below image.apt and image.pip"),
 )
+
+# What other tools of this field call the same thing.
+SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("pypi", "requirements", "dependencies", "packages"), "image.pip"),
+    **dict.fromkeys(("system_packages", "debian"), "image.apt"),
+    **dict.fromkeys(("environment", "envs", "variables"), "image.env"),
+    **dict.fromkeys(("command", "cmd", "script", "entrypoint"), "run"),
+    **dict.fromkeys(("parameters", "hyperparameters", "args", "config"), "params"),
+    **dict.fromkeys(("workdir", "source", "src"), "code.root"),
+    **dict.fromkeys(("inputs", "datasets", "mounts"), "data"),
+    **dict.fromkeys(("gres", "accelerators"), "resources.gpus"),
+    **dict.fromkeys(("walltime", "timeout"), "resources.time"),
+    **dict.fromkeys(("mem", "ram"), "resources.memory"),
+    **dict.fromkeys(("artifacts", "results"), "outputs"),
+}

@@ -9,7 +9,7 @@ from typing import Any
 from launcher.errors import Problem, SpecError, Where
 from launcher.spec import command, nodes
 from launcher.spec.forms import is_empty
-from launcher.spec.keys import KEYS, LATER, Key
+from launcher.spec.keys import KEYS, LATER, SYNONYMS, Key
 from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec
 from launcher.spec.nodes import Entry
 from launcher.spec.reading import Reading, nearest, said
@@ -117,6 +117,8 @@ def refuse(entry: Entry, section: str, known: list[str], reading: Reading) -> No
     path = f"{section}.{entry.key}" if section else entry.key
     if hint := next((later.hint for later in LATER if later.path == path), None):
         reading.add(entry.where, "the key is not supported yet", hint)
+    elif synonym := SYNONYMS.get(entry.key):
+        reading.add(entry.where, "unknown key", f"did you mean {synonym}?")
     elif near := nearest(entry.key, known):
         reading.add(entry.where, "unknown key", f"did you mean {f'{section}.' if section else ''}{near}?")
     elif elsewhere := [key.path for key in KEYS if key.name == entry.key]:

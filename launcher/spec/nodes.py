@@ -24,10 +24,11 @@ INTEGER = re.compile(r"[-+]?[0-9]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 PREFIXED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-OLD_BOOLEAN = re.compile(r"y|Y|n|N|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
+OLD_BOOLEAN = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
 OLD_OCTAL = re.compile(r"[-+]?0[0-9]+")
 OLD_SEXAGESIMAL = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?")
 OLD_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 FIXED: dict[str, Param] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -115,6 +116,7 @@ class Composer:
         self.file = file
         self.problems: list[Problem] = []
         self.left = MAX_NODES
+        self.unusable = False  # what follows from here on would be about values that nobody wrote
 
     def where(self, node: yaml.Node, key: str) -> Where:
         mark = node.start_mark
@@ -123,25 +125,35 @@ class Composer:
     def add(self, where: Where, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(message=message, where=where, hint=hint))
 
+    def give_up(self, where: Where, message: str, hint: str) -> Scalar:
+        """Tell of something that makes all other problems noise."""
+        self.add(where, message, hint)
+        self.unusable = True
+        return Scalar(where=where, text="", value=None)
+
     def node(self, node: yaml.Node, key: str = "", depth: int = 0) -> Node:
         where = self.where(node, key)
         self.left -= 1
         if self.left < 0 or depth > MAX_DEPTH:
-            return self.too_much(where, depth)
+            return self.too_much(node, depth)
+        if node.tag not in PLAIN_TAGS:
+            return self.give_up(where, f"the tag {node.tag} is not understood", "write the value without a !tag")
         if isinstance(node, yaml.SequenceNode):
             items = tuple(self.node(item, f"{key}[{i}]", depth + 1) for i, item in enumerate(node.value))
             return Sequence(where=where, items=items)
         if isinstance(node, yaml.MappingNode):
             return Mapping(where=where, entries=self.entries(node, key, depth))
-        return (
-            self.scalar(node, where) if isinstance(node, yaml.ScalarNode) else Scalar(where=where, text="", value=None)
-        )
+        assert isinstance(node, yaml.ScalarNode)
+        return self.scalar(node, where)
 
-    def too_much(self, where: Where, depth: int) -> Node:
-        if self.left == -1 or depth > MAX_DEPTH:
-            what = f"more than {MAX_DEPTH} levels deep" if depth > MAX_DEPTH else f"more than {MAX_NODES} values"
-            self.add(where, f"{what}, aliases included", "a spec is small and flat; write values out without anchors")
-        return Scalar(where=where, text="", value=None)
+    def too_much(self, node: yaml.Node, depth: int) -> Node:
+        """Refuse what only a bomb of aliases has; told once, without a key path that is as long as the bomb."""
+        what = f"more than {MAX_DEPTH} levels deep" if depth > MAX_DEPTH else f"more than {MAX_NODES} values"
+        where = self.where(node, "")
+        self.left = min(self.left, 0)
+        if self.unusable:
+            return Scalar(where=where, text="", value=None)
+        return self.give_up(where, f"{what}, aliases included", "a spec is small and flat; write it without anchors")
 
     def entries(self, node: yaml.MappingNode, path: str, depth: int) -> tuple[Entry, ...]:
         seen: dict[str, Where] = {}
@@ -171,11 +183,8 @@ class Composer:
 
     def scalar(self, node: yaml.ScalarNode, where: Where) -> Scalar:
         text = str(node.value)
-        if node.tag != "tag:yaml.org,2002:str":
-            self.add(where, f"the tag {node.tag} is not understood", "write the value without a !tag")
         if any(0xD800 <= ord(character) <= 0xDFFF or character == "\0" for character in text):
-            self.add(where, "a NUL or half a surrogate pair is no text", r"leave the \0 or \ud8.. escape out")
-            return Scalar(where=where, text="", value="")
+            return self.give_up(where, "a NUL or half a surrogate pair is no text", r"leave the \0 or \ud8.. out")
         if node.style is not None:
             return Scalar(where=where, text=text, value=text)
         value = meaning(text)
@@ -195,7 +204,8 @@ def compose(text: str, file: str) -> tuple[Node | None, tuple[Problem, ...]]:
         return None, (Problem(message=f"more than {MAX_DEPTH} levels deep", where=Where(file=file)),)
     if root is None:
         return None, ()
-    return composer.node(root), tuple(composer.problems)
+    node = composer.node(root)
+    return None if composer.unusable else node, tuple(composer.problems)
 
 
 def syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
@@ -212,18 +222,18 @@ def syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem(message=f"not YAML: {error}", where=Where(file=file))
     mark = error.problem_mark or error.context_mark
     where = Where(file=file, line=mark.line + 1, column=mark.column + 1) if mark else Where(file=file)
-    said = error.problem or "it can't be parsed"
+    said = (error.problem or "it can't be parsed").removeprefix("but ")
     context = f" ({error.context})" if error.context else ""
-    return Problem(message=f"not YAML: {said}{context}", where=where, hint=syntax_hint(said, text, where))
+    return Problem(message=f"not YAML: {said}{context}", where=where, hint=syntax_hint(said + context))
 
 
-def syntax_hint(said: str, text: str, where: Where) -> str | None:
+def syntax_hint(said: str) -> str | None:
     """Guess what a person did who got this complaint."""
     if r"'\t'" in said:
         return "YAML indents by spaces; replace the tab"
     if "mapping values are not allowed" in said:
         return "quote text that contains `: `, and check the indentation"
-    if "found undefined alias" in said or "while scanning an a" in said:
+    if "found undefined alias" in said or "while scanning an alias" in said:
         return "quote text that begins with * or &"
     if "single document" in said or "another document" in said:
         return "one file holds one spec; remove the second `---`"
@@ -231,6 +241,6 @@ def syntax_hint(said: str, text: str, where: Where) -> str | None:
         return "quote text that begins with %, @ or `"
     if "expected <block end>" in said or "could not find expected ':'" in said:
         return "check the indentation here and in the lines before, and quote text with special characters"
-    if "quoted scalar" in said or "end of stream" in said:
+    if "quoted scalar" in said or "end of stream" in said or "flow" in said:
         return "a quote or bracket is opened and never closed"
     return None

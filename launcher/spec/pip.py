@@ -23,12 +23,12 @@ def read_requirement(node: Node, reading: Reading) -> str | None:
         return None
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as e:
-        reason = str(e).splitlines()[0].rstrip(".:")
-        reading.add(node.where, f"{shortened(text)} is no requirement (PEP 508): {reason}", slip(text))
+    except InvalidRequirement:
+        hint = slip(text) or "write a name and its versions, such as numpy>=2,<3"
+        reading.add(node.where, f"{shortened(text)} is no requirement (PEP 508)", hint)
         return None
     if requirement.url:
-        reading.add(node.where, f"{shortened(text)} names a URL, which no lock can hold", URL_HINT)
+        reading.add(node.where, f"{shortened(text)} names a URL, which no lock can hold", slip(text) or URL_HINT)
         return None
     return text
 
@@ -66,7 +66,7 @@ def slip(text: str) -> str | None:
 
 def read_pip(node: Node, reading: Reading) -> Pip | None:
     if is_empty(node):
-        return Pip()
+        return None
     if isinstance(node, nodes.Sequence):
         return Pip(requirements=REQUIREMENTS.read(node, reading) or ())
     if isinstance(node, nodes.Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -57,7 +58,8 @@ def said(node: Node) -> str:
 
 
 def shortened(text: str, limit: int = 60) -> str:
-    """Return text as `text`, on one line and not too long."""
+    """Return text as `text`, on one line, not too long, and without the credentials of a URL."""
+    text = re.sub(r"://[^/@\s]+@", "://***@", text)
     line = text if text.isprintable() else repr(text)[1:-1]
     return f"`{line}`" if len(line) <= limit else f"`{line[: limit - 3]}...`"
 

@@ -203,6 +203,7 @@ PARAMS = mapping_of(
     form("a value", {"type": ["string", "number", "boolean", "null"]}, read_param),
     "a mapping from parameters to values",
     PARAM_NAME,
+    "a parameter",
     "a parameter begins with a letter or _, and goes on with letters, digits, `_`, `.` and `-`",
 )
 SOURCE = form(
@@ -224,6 +225,7 @@ DATA_MAPPING = mapping_of(
     SOURCE,
     "a mapping from names to paths",
     DATA_NAME,
+    "an input",
     "a name has letters, digits, `.`, `_` and `-`: it becomes the path /data/<name>",
 )
 DATA = form(DATA_MAPPING.expected, dict(DATA_MAPPING.schema), read_data)
