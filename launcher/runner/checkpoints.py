@@ -1,0 +1,200 @@
+"""Checkpoints: what lies finished in `checkpoints/` goes to the store; the newest whole one comes back.
+
+A checkpoint is a file or a folder directly in `checkpoints/`. Names that begin with `.` or end in `.tmp` or `.part`
+are being written and are left alone: write there and rename. Others count as finished when they are closed and
+unchanged for some seconds, or when the command has ended. One that changes later is taken again, as a newer one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+from launcher.runner.blobs import ChangedError, upload, walk
+from launcher.runner.clock import stamp
+from launcher.store import keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from launcher.runner.attempt import Attempt
+    from launcher.store.objects import Store
+
+    Signature = tuple[tuple[str, int, int, int], ...]
+
+UNFINISHED = (".tmp", ".part")
+
+
+def candidates(folder: str) -> list[str]:
+    """Return the names that may be checkpoints, oldest change first, so that the newest gets the highest number."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and not entry.name.endswith(UNFINISHED) and not entry.is_symlink():
+                with contextlib.suppress(OSError):
+                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+    return [name for _, name in sorted(found)]
+
+
+def signature(folder: str, name: str) -> Signature:
+    """Return what changes when anything below a checkpoint is written; empty when it is gone or an empty folder."""
+    try:
+        return tuple(found.signature for found in walk(os.path.join(folder, name)))
+    except OSError:
+        return ()
+
+
+class Watch:
+    """Knows which checkpoints were taken, and which are finished now."""
+
+    def __init__(self, folder: str, quiet_s: float, quiet_folder_s: float, restored: dict[str, Signature]) -> None:
+        self.folder, self.quiet_s, self.quiet_folder_s = folder, quiet_s, quiet_folder_s
+        self.seen: dict[str, tuple[Signature, float]] = {}
+        self.taken = dict(restored)
+
+    def finished(self, now: float, final: bool) -> list[tuple[str, Signature]]:
+        """Return what is new and finished; at the end, all that is new. `now` is in monotonic seconds."""
+        found = []
+        for name in candidates(self.folder):
+            sign = signature(self.folder, name)
+            if not sign or self.taken.get(name) == sign:
+                continue
+            before, since = self.seen.get(name, ((), now))
+            self.seen[name] = (sign, since if before == sign else now)
+            if final or (now - self.seen[name][1] >= self.quiet_time(name) and not self.open_for_writing(name)):
+                found.append((name, sign))
+        return found
+
+    def quiet_time(self, name: str) -> float:
+        return self.quiet_folder_s if os.path.isdir(os.path.join(self.folder, name)) else self.quiet_s
+
+    def open_for_writing(self, name: str) -> bool:
+        """Return whether a process that we may look at holds a file of it open for writing (proc(5))."""
+        inside = os.path.realpath(os.path.join(self.folder, name))
+        return any(
+            target == inside or target.startswith(inside + "/")
+            for target in map(written_target, descriptors())
+            if target
+        )
+
+
+def descriptors() -> list[str]:
+    """Return the paths below /proc of all open descriptors that we may look at."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found += [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+    return found
+
+
+def written_target(descriptor: str) -> str:
+    """Return the file behind a descriptor if it was opened for writing, else ''."""
+    try:
+        target = os.readlink(descriptor)
+        if not target.startswith("/"):
+            return ""
+        with open(descriptor.replace("/fd/", "/fdinfo/")) as info:
+            flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
+    except (OSError, StopIteration, ValueError):
+        return ""
+    return target if flags & os.O_ACCMODE else ""
+
+
+def commit(
+    store: Store, attempt: Attempt, name: str, seq: int, seen: Signature, moved: Callable[[], None]
+) -> dict[str, Any]:
+    """Put a checkpoint into the store, its manifest last; return the manifest.
+
+    Raises ChangedError when it changed meanwhile: then there is no manifest, so for every reader no checkpoint.
+    """
+    folder = attempt.path("checkpoints")
+    full = os.path.join(folder, name)
+    files = [
+        upload(store, file, lambda sha256: keys.blob(attempt.run, sha256), moved)
+        for file in walk(full)
+        if file.kind != "other"
+    ]
+    if signature(folder, name) != seen:
+        raise ChangedError(f"the checkpoint {name} changed while it was read")
+    manifest = {
+        "version": 1,
+        "name": name,
+        "kind": "tree" if os.path.isdir(full) else "file",
+        "attempt": attempt.number,
+        "seq": seq,
+        "time": stamp(),
+        "bytes": sum(file.get("size", 0) for file in files),
+        "files": files,
+    }
+    store.create(keys.checkpoint(attempt.run, attempt.number, seq), json.dumps(manifest).encode())
+    return manifest
+
+
+def restore(store: Store, attempt: Attempt) -> tuple[dict[str, Any] | None, list[str]]:
+    """Bring the newest whole checkpoint of the run into `checkpoints/`, every file checked by its sha256.
+
+    Return (its manifest or None when there is none, why newer ones were passed over). Raises a LauncherError or
+    OSError when the store can't be listed or the folder can't be written.
+    """
+    import shutil
+
+    found = [entry.key for entry in store.list(keys.checkpoints(attempt.run)) if entry.key.endswith("/manifest.json")]
+    passed: list[str] = []
+    for key in sorted(found, key=keys.numbers, reverse=True):
+        scratch = attempt.path("spool", "restored")
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.makedirs(scratch)
+        try:
+            manifest: dict[str, Any] = json.loads(store.get(key))
+            name = plain(manifest["name"])
+            for file in manifest["files"]:
+                fetch(store, attempt.run, file, below(scratch, name, file["path"], manifest["kind"]))
+            os.rename(os.path.join(scratch, name), attempt.path("checkpoints", name))
+        except (DamagedError, KeyError, TypeError, ValueError) as e:
+            passed.append(f"{key}: {e}")
+            continue
+        return manifest, passed
+    return None, passed
+
+
+class DamagedError(Exception):
+    """A checkpoint in the store is not what its manifest says."""
+
+
+def fetch(store: Store, run: str, file: dict[str, Any], to: str) -> None:
+    """Write one file of a checkpoint. Raises DamagedError when the store's bytes are gone or not what they were."""
+    import hashlib
+
+    from launcher.errors import ObjectMissingError
+
+    os.makedirs(os.path.dirname(to), exist_ok=True)
+    if "link" in file:
+        os.symlink(file["link"], to)
+        return
+    digest = hashlib.sha256()
+    try:
+        with open(to, "wb") as stream:
+            for chunk in store.stream(keys.blob(run, file["sha256"])):
+                digest.update(chunk)
+                stream.write(chunk)
+    except ObjectMissingError as e:
+        raise DamagedError(f"{file['path']} is not in the store") from e
+    if digest.hexdigest() != file["sha256"]:
+        raise DamagedError(f"{file['path']} is damaged: its sha256 is {digest.hexdigest()}")
+    os.chmod(to, int(file["mode"], 8))
+
+
+def below(scratch: str, name: str, path: str, kind: str) -> str:
+    """Return where a file of a manifest belongs. Raises ValueError for a path that leads out."""
+    if kind == "file":
+        return os.path.join(scratch, name)
+    return os.path.join(scratch, name, *map(plain, path.split("/")))
+
+
+def plain(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no file name")
+    return name

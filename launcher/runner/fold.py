@@ -1,0 +1,153 @@
+"""What happened, folded from a run's events: the record, as plain values. Pure; no store, no clock."""
+
+from __future__ import annotations
+
+import calendar
+import time
+
+from launcher.runner.metrics import Summary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    Event = Mapping[str, Any]
+
+VERSION = 1
+SILENT_BEATS = 6  # so many heartbeats that did not come make a run "unknown"
+COPIED = ("name", "lock", "image", "code", "command", "argv", "params", "data", "resources", "seed", "determinism")
+
+
+def fold(
+    job: Mapping[str, Any],
+    events: Sequence[Event],
+    summaries: Mapping[int, Summary],
+    beats: Mapping[int, Mapping[str, Any]] | None = None,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """Return the record of a run. `now` (seconds since the epoch) tells a running attempt from a silent one."""
+    attempts = [
+        fold_attempt([event for event in events if event["attempt"] == number], (beats or {}).get(number), now)
+        for number in sorted({event["attempt"] for event in events})
+    ]
+    last = attempts[-1] if attempts else {}
+    queued = first(events, "queued")
+    started, ended = first_of(attempts, "started"), last.get("ended")
+    return {
+        "version": VERSION,
+        "run": job["run"],
+        **{name: job.get(name) for name in COPIED},
+        "state": last.get("state", "queued"),
+        "reason": last.get("reason"),
+        "exit": {"code": last.get("code"), "signal": last.get("signal")},
+        "who": queued.get("who"),
+        "code_facts": queued.get("code"),
+        "queued": queued.get("time"),
+        "started": started,
+        "ended": ended,
+        "duration_s": between(started, ended),
+        "runner": last.get("runner"),
+        "host": last.get("host"),
+        "attempts": attempts,
+        "metrics": fold_metrics(summaries),
+        "checkpoints": [shown(event) for event in events if event["kind"] == "checkpoint"],
+        "outputs": shown(latest(events, "outputs")) or None,
+        "complete": last.get("complete", False),
+        "missing": last.get("missing", []),
+    }
+
+
+def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: float | None) -> dict[str, Any]:
+    """Return what one attempt came to."""
+    started, ended, closed = (first(events, kind) for kind in ("started", "ended", "closed"))
+    stop = next((event["signal"] for event in events if event["kind"] == "signal" and event["stops"]), None)
+    begun, over = started.get("time"), ended.get("time")
+    return {
+        "attempt": events[0]["attempt"],
+        **state_of(events, beat, now, stop),
+        "queued": first(events, "queued").get("time"),
+        "started": begun,
+        "ended": over,
+        "duration_s": between(begun, over),
+        "code": ended.get("code"),
+        "signal": ended.get("signal"),
+        "asked_to_stop": stop,
+        "runner": started.get("runner"),
+        "host": first(events, "host").get("facts"),
+        "restored": shown(first(events, "restored")) or None,
+        "problems": [event["text"] for event in events if event["kind"] == "problem"],
+        "last_sign": last_sign(events, beat),
+        "complete": bool(closed) and not closed["missing"] and not closed.get("log_bytes_lost"),
+        "missing": closed.get("missing", []),
+        "log_bytes_lost": closed.get("log_bytes_lost", 0),
+    }
+
+
+def state_of(
+    events: Sequence[Event], beat: Mapping[str, Any] | None, now: float | None, stop: str | None
+) -> dict[str, Any]:
+    """Return state and reason. Silence is no failure: a run that says nothing any more is `unknown`."""
+    ended = first(events, "ended")
+    if ended:
+        return ended_state(ended, stop)
+    if not first(events, "started"):
+        return {"state": "queued", "reason": None}
+    every_s = first(events, "started").get("heartbeat_s", 20.0)
+    silent_s = None if now is None else now - seconds(last_sign(events, beat))
+    if silent_s is not None and silent_s > SILENT_BEATS * every_s:
+        return {"state": "unknown", "reason": f"no sign of life for {int(silent_s)} s"}
+    return {"state": "running", "reason": None}
+
+
+def ended_state(ended: Event, stop: str | None) -> dict[str, Any]:
+    code, signal, reason = ended.get("code"), ended.get("signal"), ended.get("reason")
+    if ended.get("by") == "client":  # the runner is dead, and who started it says what is known
+        return {"state": "killed", "reason": reason}
+    if stop:
+        how = f"by {signal}" if signal else f"with code {code}"
+        return {"state": "killed", "reason": reason or f"asked to stop by {stop}, ended {how}"}
+    if signal:
+        return {"state": "killed", "reason": reason or f"ended by {signal}"}
+    if code == 0:
+        return {"state": "succeeded", "reason": None}
+    return {"state": "failed", "reason": reason or f"the command ended with code {code}"}
+
+
+def fold_metrics(summaries: Mapping[int, Summary]) -> dict[str, Any]:
+    whole = Summary()
+    for _, summary in sorted(summaries.items()):
+        whole.merge(summary)
+    return whole.as_json()
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """Return an event's own facts."""
+    return {name: value for name, value in event.items() if name not in ("kind", "seq")}
+
+
+def first(events: Sequence[Event], kind: str) -> Event:
+    return next((event for event in events if event["kind"] == kind), {})
+
+
+def latest(events: Sequence[Event], kind: str) -> Event:
+    return first(events[::-1], kind)
+
+
+def first_of(attempts: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return next((attempt[name] for attempt in attempts if attempt[name]), None)
+
+
+def last_sign(events: Sequence[Event], beat: Mapping[str, Any] | None) -> str:
+    """Return the time of the last event or heartbeat."""
+    return max([str(event["time"]) for event in events] + ([str(beat["time"])] if beat else []))
+
+
+def seconds(stamp: str) -> float:
+    """Return the seconds since the epoch that a time of ours means."""
+    whole, _, rest = stamp.rstrip("Z").partition(".")
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0." + (rest or "0"))
+
+
+def between(start: str | None, end: str | None) -> float | None:
+    return round(seconds(end) - seconds(start), 6) if start and end else None

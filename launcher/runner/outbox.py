@@ -1,0 +1,139 @@
+"""The way to the store: small objects in order, each created once and tried again until it is there.
+
+One thread ships; it opens the store, which loads obstore, so that nothing of that delays the command's start.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+
+from launcher.runner.clock import say, stamp
+from launcher.store import keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from launcher.runner.attempt import Attempt
+    from launcher.runner.spool import Chunk
+    from launcher.store.objects import Store
+
+LONGEST_PAUSE_S = 15.0
+
+
+class Item:
+    """An object that waits for its turn."""
+
+    __slots__ = ("chunk", "data", "key")
+
+    def __init__(self, key: str, data: bytes, chunk: Chunk | None = None) -> None:
+        self.key, self.data, self.chunk = key, data, chunk
+
+    def read(self) -> bytes:
+        return self.data if self.chunk is None else self.chunk.read()
+
+
+class Outbox:
+    """Everything small that is on its way. Any thread may post; one thread runs `work`."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.waiting: deque[Item] = deque()
+        self.changed = threading.Condition()
+        self.opened: Store | None = None
+        self.failing: str | None = None  # why the last try failed
+        self.moved_at = time.monotonic()  # when something last got into the store
+        self.posted: list[dict[str, Any]] = []  # this attempt's events, for the record
+        self.lost: list[str] = []  # what can't be shipped any more, and why
+        self.seq = 0
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Post an event of this attempt. The client's `queued` has number 0; ours begin with 1."""
+        with self.changed:
+            self.seq += 1
+            told = {"kind": kind, "time": stamp(), "attempt": self.attempt.number, "seq": self.seq, **facts}
+            self.posted.append(told)
+            key = keys.event(self.attempt.run, self.attempt.number, self.seq)
+            self.waiting.append(Item(key, json.dumps(told).encode()))
+            self.changed.notify_all()
+
+    def post(self, item: Item) -> None:
+        with self.changed:
+            self.waiting.append(item)
+            self.changed.notify_all()
+
+    def store(self) -> Store:
+        """Return the store, opened at the first call. Raises a LauncherError or ImportError."""
+        from launcher import store
+
+        if self.opened is None:
+            self.opened = store.open(self.attempt.store)
+        return self.opened
+
+    def moved(self) -> None:
+        self.moved_at = time.monotonic()
+
+    def work(self, every_s: float, pulse: Callable[[Outbox], None]) -> None:
+        """Ship for ever; call `pulse` about every `every_s` seconds."""
+        pause_s = 0.5
+        while True:
+            pulse(self)
+            if self.ship_all():
+                pause_s = 0.5
+                self.wait(every_s)
+            else:
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def wait(self, at_most_s: float) -> None:
+        with self.changed:
+            if not self.waiting:
+                self.changed.wait(at_most_s)
+
+    def ship_all(self) -> bool:
+        """Ship what waits, in order. Return False when the store refused."""
+        while self.waiting:
+            item = self.waiting[0]
+            try:
+                self.ship(item)
+            except Exception as e:  # whatever it is: the command must not suffer, and it may be over in a second
+                self.refused(item, e)
+                return False
+            self.failing = None
+            self.moved()
+            with self.changed:
+                self.waiting.popleft()
+                self.changed.notify_all()
+        return True
+
+    def ship(self, item: Item) -> None:
+        try:
+            data = item.read()
+        except OSError as e:
+            self.lost.append(f"{item.key}: {e}")
+            return
+        try:
+            self.store().create(item.key, data)
+        except Exception as e:
+            if type(e).__name__ != "ObjectExistsError":
+                raise
+            if self.store().get(item.key) != data:
+                self.lost.append(f"{item.key}: somebody else wrote it: two runners have this attempt")
+        if item.chunk is not None:
+            item.chunk.forget()
+
+    def refused(self, item: Item, error: Exception) -> None:
+        """Tell once why the store fails; the tries go on."""
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if self.failing is None:
+            say(f"the store does not take {item.key}: {why}; it is tried again, the command goes on")
+        self.failing = why
+
+    def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing waits."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self.waiting, timeout_s)

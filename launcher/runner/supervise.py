@@ -1,0 +1,165 @@
+"""One attempt from its first to its last moment: restore, start, watch, flush, end with the command's code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+
+from launcher import __version__
+from launcher.runner import attempt as attempts
+from launcher.runner import command, folder
+from launcher.runner.clock import say
+from launcher.runner.environment import command_environment
+from launcher.runner.outbox import Item, Outbox
+from launcher.runner.signals import Signals
+from launcher.runner.spool import Chunk, Spool
+from launcher.runner.tally import Tally
+from launcher.runner.tee import Tee
+from launcher.store import keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from launcher.runner.attempt import Attempt
+    from launcher.runner.keeper import Keeper
+
+NOT_SUPERVISED = 125
+
+
+def run(path: str) -> int:
+    """Supervise the attempt that a file describes; return its exit code, or 125 when it can't be supervised."""
+    try:
+        attempt = attempts.read(path)
+        supervisor = Supervisor(attempt)
+        folder.prepare(attempt)
+        if attempt.number > 1:
+            supervisor.restored = restore(attempt, supervisor.outbox)
+    except attempts.AttemptError as e:
+        say(str(e))
+        return NOT_SUPERVISED
+    except OSError as e:
+        say(f"the run's folder can't be used: {e}")
+        return NOT_SUPERVISED
+    return supervisor.run()
+
+
+def restore(attempt: Attempt, outbox: Outbox) -> dict[str, Any]:
+    """Bring back the newest whole checkpoint; return its name and signature.
+
+    Raises AttemptError when the store can't be asked: to begin again from nothing would lose what was computed.
+    """
+    from launcher.runner import checkpoints
+
+    end = time.monotonic() + attempt.times["restore_s"]
+    while True:
+        try:
+            manifest, passed = checkpoints.restore(outbox.store(), attempt)
+            break
+        except Exception as e:
+            if time.monotonic() > end:
+                raise attempts.AttemptError(f"the run's checkpoints can't be read: {e}") from e
+            time.sleep(1)
+    for why in passed:
+        say(f"a checkpoint is damaged, the one before is taken: {why}")
+        outbox.event("problem", text=f"damaged checkpoint passed over: {why}")
+    if manifest is None:
+        return {}
+    name = manifest["name"]
+    outbox.event("restored", name=name, number=manifest["seq"], of_attempt=manifest["attempt"])
+    return {name: checkpoints.signature(attempt.path("checkpoints"), name)}
+
+
+class Supervisor:
+    """Holds together the command, what watches it, and the two threads that store."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt, self.outbox = attempt, Outbox(attempt)
+        self.restored: dict[str, Any] = {}
+        self.keeper: Keeper | None = None
+        self.ending, self.finished = threading.Event(), threading.Event()
+        self.spool = Spool(attempt.path("spool", str(attempt.number)), attempt.times["ship_s"], self.post_logs)
+        self.tally = Tally(attempt, self.spool)
+        self.signals = Signals(attempt.times["grace_s"], self.signalled)
+        self.stopped_at: float | None = None
+
+    def run(self) -> int:
+        try:
+            self.signals.refuse_early()
+            environment = command_environment(self.attempt, os.environ)
+            child = command.start(self.attempt.argv, self.attempt.cwd, environment)
+        except command.NotStarted as e:
+            say(e.reason)
+            self.started(None)
+            code = self.ended(e.code, None, e.reason)
+        else:
+            self.signals.watch(child)
+            self.started(child.pid)
+            tee = Tee(child, self.spool, self.signals)
+            code = self.ended(*command.exit_of(tee.until_end()))
+            tee.drain(self.attempt.times["left_s"])
+        self.spool.rotate()
+        self.flush()
+        return code
+
+    def started(self, pid: int | None) -> None:
+        facts: dict[str, Any] = {"runner": __version__, "python": sys.version.partition(" ")[0]}
+        self.outbox.event("started", **facts, pid=pid, heartbeat_s=self.attempt.times["heartbeat_s"])
+        folder.rescue_logs(self.attempt, self.outbox)
+        ship = (self.attempt.times["ship_s"], self.tally.pulse)
+        threading.Thread(target=self.outbox.work, args=ship, daemon=True).start()
+        threading.Thread(target=self.keep, daemon=True).start()
+
+    def ended(self, code: int, signal: str | None, reason: str | None = None) -> int:
+        if self.signals.killed_by_us and signal == "SIGKILL":
+            reason = f"did not end in time after {self.tally.stopped}, so it was killed"
+        self.outbox.event("ended", code=code, signal=signal, reason=reason)
+        return code
+
+    def keep(self) -> None:
+        """Run in a thread. What storing needs is imported only here: the command is running by now."""
+        from launcher.runner.keeper import Keeper
+
+        self.keeper = Keeper(self.attempt, self.outbox, self.tally, self.restored)
+        self.keeper.work(self.ending)
+        self.finished.set()
+
+    def post_logs(self, chunk: Chunk) -> None:
+        self.outbox.post(Item(keys.log(self.attempt.run, self.attempt.number, chunk.seq), b"", chunk))
+
+    def signalled(self, name: str, stops: bool, forwarded: bool) -> None:
+        if stops:
+            self.tally.stopped = self.tally.stopped or name
+            self.stopped_at = self.stopped_at or time.monotonic()
+        self.outbox.event("signal", signal=name, stops=stops, forwarded=forwarded)
+
+    def flush(self) -> None:
+        """Wait until everything is in the store, or until it is clear that this takes too long."""
+        self.ending.set()
+        ended_at = time.monotonic()
+        while not self.finished.wait(0.1):
+            if time.monotonic() > self.deadline(ended_at):
+                self.give_up()
+                return
+            self.signals.take()
+
+    def deadline(self, ended_at: float) -> float:
+        """After a stop signal the time is fixed; otherwise it counts from the last thing that was stored."""
+        if self.stopped_at is not None:
+            return max(ended_at, self.stopped_at) + self.attempt.times["stop_flush_s"]
+        return max(ended_at, self.outbox.moved_at) + self.attempt.times["flush_s"]
+
+    def give_up(self) -> None:
+        """Say what did not get into the store; the run's folder keeps a note of it."""
+        missing = [*self.outbox.lost, *(item.key for item in list(self.outbox.waiting))]
+        if self.keeper is not None:
+            missing += self.keeper.pending()
+        say(f"{len(missing)} things are not in the store ({self.outbox.failing or 'no time left'}):")
+        for name in missing[:10]:
+            say(f"  {name}")
+        with contextlib.suppress(OSError), open(self.attempt.path("missing.json"), "w") as stream:
+            json.dump({"missing": missing, "events": self.outbox.posted}, stream, indent=1)
