@@ -1,0 +1,50 @@
+"""`launcher build`: the image of a spec's lock, in the cache, as a file, or in a Docker engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from launcher.cache import Cache
+from launcher.cli.output import json_option, print_json, print_text
+from launcher.cli.pipeline import built, expected, given, locked
+from launcher.cli.progress import choose_progress
+from launcher.image import Image
+from launcher.lock import load
+
+
+@click.command("build")
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write an OCI archive that Docker loads too.")
+@click.option("--docker", is_flag=True, help="Put the image into the Docker engine.")
+@click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
+@json_option
+def build(spec: Path | None, output: Path | None, docker: bool, frozen: bool, as_json: bool) -> None:
+    """Assemble the image of SPEC (experiment.yaml, or a .lock): nothing is executed, no daemon, no root."""
+    path, cache, progress = given(spec), Cache(), choose_progress()
+    lock = load(path) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)[1]
+    image = expected(lock, built(lock, cache, progress))
+    if output:
+        from launcher.image.export import write_archive
+
+        write_archive(image, output)
+    if docker:
+        from launcher.image.export import load_into_docker
+
+        load_into_docker(image)
+    report(image, output, docker, as_json)
+
+
+def report(image: Image, output: Path | None, docker: bool, as_json: bool) -> None:
+    layers = [{"name": x.name, "diff_id": f"sha256:{x.diff_id}", "size": x.size} for x in image.layers]
+    if as_json:
+        print_json({"id": f"sha256:{image.id}", "tag": image.tag, "layers": layers, "output": output})
+        return
+    for layer in image.layers:
+        print_text(f"{layer.size / 1e6:9.1f} MB  {layer.name}")
+    print_text(f"image sha256:{image.id}")
+    if output:
+        print_text(f"written to {output}: `docker load -i {output}`")
+    if docker:
+        print_text(f"in the Docker engine as {image.tag}")

@@ -1,0 +1,90 @@
+"""`launcher lock`: resolve a spec, or tell whether its lock still fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from launcher.cache import Cache
+from launcher.cli.output import json_option, print_json, print_text
+from launcher.cli.pipeline import given, lock_path, relock
+from launcher.cli.progress import choose_progress
+from launcher.errors import LockError, Problem
+from launcher.lock import Artifact, Lock, load
+
+
+@click.command("lock")
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@click.option("--check", is_flag=True, help="Only tell, offline, whether the lock still fits the spec.")
+@click.option("-U", "--upgrade", is_flag=True, help="Take the newest of everything.")
+@click.option("-P", "--upgrade-package", multiple=True, metavar="NAME", help="Take the newest of one package.")
+@click.option("--no-image", is_flag=True, help="Don't assemble the image: the lock then can't tell its id.")
+@json_option
+def lock(
+    spec: Path | None, check: bool, upgrade: bool, upgrade_package: tuple[str, ...], no_image: bool, as_json: bool
+) -> None:
+    """Resolve SPEC (experiment.yaml) into a lock beside it: every artifact by its digest.
+
+    What is pinned stays pinned unless it is upgraded.
+    """
+    path = given(spec)
+    place = lock_path(path)
+    if check:
+        check_fit(path, place, as_json)
+        return
+    from launcher import spec as specs
+    from launcher.resolve.upgrade import Upgrade
+
+    loaded = specs.load(path)
+    previous = load(place) if place.exists() else None
+    wanted = Upgrade(all=upgrade, packages=frozenset(upgrade_package))
+    made = relock(loaded, place, previous, Cache(), choose_progress(), wanted, image=not no_image)
+    report(place, previous, made, as_json)
+
+
+def check_fit(path: Path, place: Path, as_json: bool) -> None:
+    """Raise LockError unless the lock fits the spec."""
+    from launcher import spec as specs
+    from launcher.lock.check import problems
+
+    loaded = specs.load(path)
+    if not place.exists():
+        raise LockError(f"there is no lock {place}", hint=f"`launcher lock {path}` makes it")
+    if found := problems(load(place), loaded):
+        raise LockError.of([*found, Problem(message=f"{place} no longer fits", hint=f"run `launcher lock {path}`")])
+    if as_json:
+        print_json({"lock": str(place), "fits": True})
+    else:
+        print_text(f"{place} fits {path}")
+
+
+def report(place: Path, previous: Lock | None, made: Lock, as_json: bool) -> None:
+    changes = changed(previous, made)
+    if as_json:
+        print_json({"lock": str(place), "image": made.image and made.image.id, "changes": changes})
+        return
+    for line in changes:
+        print_text(line)
+    size = sum(artifact.size for artifact in made.artifacts)
+    print_text(f"{place}: {len(made.debs)} Debian packages, {len(made.wheels)} wheels, {size / 1e6:.1f} MB")
+    if made.image:
+        print_text(f"image sha256:{made.image.id}")
+
+
+def changed(previous: Lock | None, made: Lock) -> list[str]:
+    """Return a line for each package that came, went or moved; none for a first lock."""
+    if previous is None:
+        return []
+    lines = []
+    for old, new in ((previous.debs, made.debs), (previous.wheels, made.wheels)):
+        before, after = versions(old), versions(new)
+        lines += [f"+ {name} {after[name]}" for name in sorted(after.keys() - before.keys())]
+        lines += [f"- {name} {before[name]}" for name in sorted(before.keys() - after.keys())]
+        both = sorted(before.keys() & after.keys())
+        lines += [f"~ {name} {before[name]} -> {after[name]}" for name in both if before[name] != after[name]]
+    return lines
+
+
+def versions(artifacts: tuple[Artifact, ...]) -> dict[str, str]:
+    return {artifact.name: artifact.version for artifact in artifacts}

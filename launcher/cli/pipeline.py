@@ -1,0 +1,120 @@
+"""The stops that several verbs share: a spec to its lock, a lock to its image."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.cache import Cache
+from launcher.errors import LockError, Problem, UsageError
+from launcher.image import Image, build
+from launcher.lock import ImagePin, LayerPin, Lock, dumps, load
+from launcher.progress import Progress
+
+if TYPE_CHECKING:
+    from launcher.indexes.source import Source
+    from launcher.resolve.upgrade import Upgrade
+    from launcher.spec.model import Spec
+
+SPEC = "experiment.yaml"
+
+
+def lock_path(spec: Path) -> Path:
+    """Return where a spec's lock lies: beside it, `experiment.yaml` -> `experiment.lock`."""
+    return spec.with_suffix(".lock")
+
+
+def locked(path: Path, cache: Cache, progress: Progress, *, frozen: bool = False) -> tuple[Spec, Lock]:
+    """Read a spec and its lock; lock anew when there is none, or it no longer fits and `frozen` isn't set."""
+    from launcher import spec as specs
+    from launcher.lock.check import problems
+
+    spec = specs.load(path)
+    place = lock_path(path)
+    if not place.exists():
+        if frozen:
+            raise LockError(f"there is no lock {place}", hint=f"`launcher lock {path}` makes it")
+        progress.note(f"there is no {place.name} yet: locking")
+        return spec, relock(spec, place, None, cache, progress)
+    previous = load(place)
+    if unfit := problems(previous, spec):
+        if frozen:
+            raise LockError.of([*unfit, Problem(message="the lock no longer fits", hint=f"run `launcher lock {path}`")])
+        progress.note(f"{place.name} no longer fits {path.name}: locking again")
+        return spec, relock(spec, place, previous, cache, progress)
+    return spec, previous
+
+
+def relock(
+    spec: Spec,
+    place: Path,
+    previous: Lock | None,
+    cache: Cache,
+    progress: Progress,
+    upgrade: Upgrade | None = None,
+    image: bool = True,
+) -> Lock:
+    """Resolve a spec, assemble its image to see that its parts agree, and write the lock if it changed."""
+    from launcher.resolve import resolve
+    from launcher.resolve.upgrade import Upgrade
+
+    lock = resolve(spec, cache=cache, previous=previous, upgrade=upgrade or Upgrade(), progress=progress)
+    if image:
+        lock = replace(lock, image=pin(build(lock, cache, progress=progress)))
+    write_text(place, dumps(lock))
+    return lock
+
+
+def pin(image: Image) -> ImagePin:
+    """Say in a lock's words what an image is."""
+    layers = tuple(LayerPin(name=x.name, diff_id=x.diff_id, size=x.size, listing=x.listing) for x in image.layers)
+    return ImagePin(id=image.id, layers=layers)
+
+
+def built(lock: Lock, cache: Cache, progress: Progress, sources: Sequence[Source] | None = None) -> Image:
+    """Return a lock's image, with artifacts that the cache lacks fetched from `sources` or this machine's own.
+
+    Raises LockError when the image isn't the one that the lock tells of.
+    """
+    if any(cache.find("artifacts", artifact.sha256) is None for artifact in lock.artifacts):
+        from launcher.fetch import default_sources, fetch
+
+        fetch(lock.artifacts, cache, default_sources() if sources is None else sources, progress)
+    return build(lock, cache, progress=progress)
+
+
+def expected(lock: Lock, image: Image) -> Image:
+    """Return the image if it is the one that its lock tells of.
+
+    Raises LockError otherwise: a lock that was changed by hand, or one of another version of the assembler.
+    """
+    if lock.image and lock.image.id != image.id:
+        raise LockError(
+            f"the image of this lock is sha256:{image.id}, and the lock says sha256:{lock.image.id}",
+            hint="`launcher rebuild LOCK` says what differs; `launcher lock` writes the lock anew",
+        )
+    return image
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and not when nothing changes."""
+    if path.exists() and path.read_text() == text:
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def given(path: Path | None) -> Path:
+    """Return the spec that was named, or the one of this folder. Raises UsageError when there is none."""
+    if path is None and not Path(SPEC).exists():
+        raise UsageError(f"there is no {SPEC} in this folder", hint="name a spec, or `launcher init` writes one")
+    return path or Path(SPEC)
