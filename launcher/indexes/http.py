@@ -42,7 +42,7 @@ class Page:
 
 
 class Http:
-    """A client that trusts the system's certificates (and SSL_CERT_FILE, and `cert`) and uses the environment's proxies.
+    """A client that trusts the system's certificates, SSL_CERT_FILE and `cert`, and uses the environment's proxies.
 
     `trusted_hosts` are asked without checking certificates, as pip's `trusted-host` says. Threads may share it.
     """

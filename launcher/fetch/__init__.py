@@ -1,0 +1,7 @@
+"""Bring artifacts into the cache, from wherever they are to be had, believing nobody about their bytes."""
+
+from launcher.fetch.download import fetch, fill_sizes
+from launcher.fetch.places import default_sources
+from launcher.fetch.vault import VaultFolder
+
+__all__ = ["VaultFolder", "default_sources", "fetch", "fill_sizes"]

@@ -1,0 +1,17 @@
+"""Where this machine looks for artifacts by itself: its Python indexes and its Debian mirrors."""
+
+from __future__ import annotations
+
+from launcher.indexes.settings import IndexOptions, configured
+from launcher.indexes.simple import wheel_sources
+from launcher.indexes.source import Source
+
+
+def default_sources(options: IndexOptions | None = None) -> list[Source]:
+    """Return the sources that this machine is configured for; `options` are those of a requirements file.
+
+    Raises FetchError when a configuration file can't be read.
+    """
+    from launcher.indexes.apt_source import AptMirror
+
+    return [*wheel_sources(configured(options)), AptMirror()]
