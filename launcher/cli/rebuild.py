@@ -64,8 +64,10 @@ def compare(lock: Lock, image: Image, cache: Cache, sources: list[Source]) -> li
         return []
     pins = {pin.name: pin for pin in lock.image.layers}
     made = {layer.name: layer for layer in image.layers}
-    gone = [{"layer": name, "paths": ["the layer is no longer made"]} for name in pins if name not in made]
-    found = [
+    gone: list[dict[str, object]] = [
+        {"layer": name, "paths": ["the layer is no longer made"]} for name in pins if name not in made
+    ]
+    found: list[dict[str, object]] = [
         {"layer": name, "paths": paths(pins.get(name), layer, cache, sources)}
         for name, layer in made.items()
         if name not in pins or pins[name].diff_id != layer.diff_id

@@ -22,7 +22,10 @@ def vault() -> None:
 @click.option("--to", "store", metavar="STORE", help="A folder or file:// URL; the machine's default store otherwise.")
 @json_option
 def add(lock: Path, store: str | None, as_json: bool) -> None:
-    """Copy every artifact of LOCK into a store; `launcher rebuild LOCK --from STORE --offline` then needs no network."""
+    """Copy every artifact of LOCK into a store.
+
+    `launcher rebuild LOCK --from STORE --offline` then needs no network.
+    """
     from launcher import store as stores
     from launcher import vault as vaults
     from launcher.cli.pipeline import built, expected
