@@ -15,6 +15,7 @@ class AptMirror:
     """Every Debian mirror of this machine, security mirrors included, asked in the order of apt's sources."""
 
     name = "Debian mirror"
+    holds = Deb
 
     def __init__(self, config: AptConfig | None = None) -> None:
         self.given = config
