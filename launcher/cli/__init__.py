@@ -105,7 +105,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def invoke(args: list[str]) -> int:
     """Run the command line; return its exit code. This is the one boundary where errors are told."""
     try:
-        code = dispatch(args)
+        code = dispatch(list(args))  # click empties the list that it is given
         sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
