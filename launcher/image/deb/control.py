@@ -20,9 +20,9 @@ def parse_stanza(text: str, label: str) -> dict[str, str]:
     last = ""
     for number, line in enumerate(text.strip("\n").split("\n"), 1):
         if line[:1] in (" ", "\t") and last:
-            fields[last] += "\n" + line.rstrip()
+            fields[last] += "\n" + line
             continue
-        found = FIELD.fullmatch(line.rstrip())
+        found = FIELD.fullmatch(line)
         if not found or found[1] in fields:
             raise ImageError(f"{label}: control: line {number} {'repeats a field' if found else 'is no field'}: {line}")
         last = found[1]

@@ -1,4 +1,4 @@
-"""The facts about Debian's maintainer scripts that ship as data in images/debian.toml."""
+"""The facts about Debian's maintainer scripts that ship as data in images/debian-rules.toml."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from launcher.image.debian.system import System
 @cache
 def facts() -> dict[str, list[dict[str, Any]]]:
     """Return the whole table: kind of act -> acts."""
-    path = data_path("images", "debian.toml")
-    return toml.parse(path.read_text(encoding="utf-8"), "images/debian.toml", ImageError)
+    path = data_path("images", "debian-rules.toml")
+    return toml.parse(path.read_text(encoding="utf-8"), "images/debian-rules.toml", ImageError)
 
 
 def acts(kind: str, system: System) -> Iterator[dict[str, Any]]:

@@ -56,7 +56,7 @@ def merge(
     problems: list[Problem] = []
     for path, wishes in claims.items():
         try:
-            won = wishes[0] if len(wishes) == 1 else decide(wishes, layout)
+            won = wishes[0] if len(wishes) == 1 else decide(wishes)
         except ImageError as e:
             problems.extend(e.problems)
             continue
@@ -69,12 +69,14 @@ def merge(
 
 
 def collect(packages: Sequence[Package], layout: Layout, diversions: Sequence[Diversion]) -> dict[str, list[Claim]]:
-    """Bring every member to its real place."""
+    """Bring every member to its real place: a folder to where a symlink of its name leads, as dpkg does."""
     diverted = {layout.place(d.path): (layout.place(d.to), d.by) for d in diversions}
     claims: dict[str, list[Claim]] = defaultdict(list)
     for package in in_order(packages):
         for member in package.members:
-            path = place(layout, diverted, package, member.path)
+            path = layout.real(member.path) if member.kind == "dir" else place(layout, diverted, package, member.path)
+            if not path:
+                continue
             target = place(layout, diverted, package, member.target) if member.kind == "hardlink" else member.target
             moved = path != member.path or target != member.target
             entry = replace(member, path=path, target=target) if moved else member
@@ -88,13 +90,11 @@ def place(layout: Layout, diverted: Mapping[str, tuple[str, str]], package: Pack
     return real if by == package.name else to
 
 
-def decide(wishes: Sequence[Claim], layout: Layout) -> Claim:
+def decide(wishes: Sequence[Claim]) -> Claim:
     """Choose between claims of one path."""
     kinds = {wish.entry.kind for wish in wishes}
     if kinds == {"dir"}:
         return wishes[0]
-    if kinds == {"dir", "symlink"} and layout.real(wishes[0].entry.path) != wishes[0].entry.path:
-        return next(wish for wish in wishes if wish.entry.kind == "symlink")  # dpkg writes through it
     if "dir" in kinds:
         raise conflict(wishes, "is a folder only once")
     won = wishes[0]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from launcher.image.debian.accounts import accounts
+from launcher.image.debian.alternatives import alternatives
+from launcher.image.debian.certificates import certificates
+from launcher.image.debian.dpkg_database import dpkg_database
 from launcher.image.debian.skeleton import python_folders, shells, skeleton
 from launcher.image.debian.system import System
 
@@ -13,4 +17,8 @@ RULES: tuple[Rule, ...] = (
     skeleton,
     python_folders,
     shells,
+    accounts,
+    certificates,
+    alternatives,
+    dpkg_database,
 )

@@ -1,7 +1,7 @@
 """A careful reader of simple shell: finds calls of one program whose words are all literal.
 
 Maintainer scripts are never run. Where a call's words depend on a variable, a function's arguments or a substitution,
-the call is passed over; images/debian.toml says by hand what such scripts do.
+the call is passed over; images/debian-rules.toml says by hand what such scripts do.
 """
 
 from __future__ import annotations

@@ -11,16 +11,22 @@ PYTHON = re.compile(r"python3\.\d+-minimal")
 
 
 def skeleton(system: System) -> None:
-    """Make what images/debian.toml lists, unless something is there already."""
+    """Make what images/debian-rules.toml lists, unless something is there already."""
     for act in acts("folder", system):
         for path in act["paths"]:
             system.folder(path, act.get("mode", 0o755))
     for act in acts("link", system):
         for path, target in act["links"].items():
-            if not system.exists(path):
+            if not system.exists(path) or is_empty_folder(system, path):
                 system.link(path, target)
     copies(system)
     texts(system)
+
+
+def is_empty_folder(system: System, path: str) -> bool:
+    """Tell whether a link may take a folder's place, as base-files does with /var/run."""
+    place = system.place(path)
+    return system.entries[place].kind == "dir" and not any(p.startswith(place + "/") for p in system.entries)
 
 
 def copies(system: System) -> None:
@@ -56,9 +62,8 @@ def shells(system: System) -> None:
         return
     listed = [template] + [system.text(e.path) or "" for e in system.below("/usr/share/debianutils/shells.d")]
     packaged = [line.split("#")[0] for text in listed for line in text.splitlines() if line.split("#")[0]]
-    every = [place for shell in packaged for place in (shell, "/" + system.place(shell))]
+    real = ["/" + system.place(shell) for shell in packaged]
     comments = [line for line in template.splitlines() if not line.split("#")[0]]
-    own = [line for line in template.splitlines() if line.split("#")[0]]
-    rest = [shell for shell in dict.fromkeys(every) if shell not in own]
-    system.write("/etc/shells", "\n".join([*comments, *own, *rest]) + "\n")
-    system.write("/var/lib/shells.state", "".join(f"{shell}\n" for shell in dict.fromkeys(every)))
+    system.write("/etc/shells", "".join(f"{line}\n" for line in [*comments, *dict.fromkeys(packaged + real)]))
+    pairs = [place for pair in zip(packaged, real, strict=True) for place in pair]
+    system.write("/var/lib/shells.state", "".join(f"{shell}\n" for shell in dict.fromkeys(pairs)))

@@ -1,0 +1,100 @@
+"""dpkg's own database, so that `dpkg -l`, `dpkg -L`, apt in a derived image and scanners see what is installed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from launcher.image.deb import Package
+from launcher.image.debian.diversions import diversions_of
+from launcher.image.debian.system import System
+
+ROOT = "/var/lib/dpkg"
+FIELDS = (
+    "Package", "Essential", "Protected", "Status", "Priority", "Section", "Installed-Size", "Origin", "Maintainer",
+    "Bugs", "Architecture", "Multi-Arch", "Source", "Version", "Replaces", "Provides", "Depends", "Pre-Depends",
+    "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles", "Description",
+)  # fmt: skip
+"""The order in which dpkg writes fields (dpkg lib/dpkg/parse.c); others follow as the package has them."""
+EXECUTABLE = ("preinst", "postinst", "prerm", "postrm", "config")
+
+
+def dpkg_database(system: System) -> None:
+    """Write the status of every package, its list of files and the other files of its control archive."""
+    for package in system.packages.values():
+        stem = f"{ROOT}/info/{info_name(package)}"
+        system.write(f"{stem}.list", file_list(package), owner=package.name)
+        for name, data in package.control.items():
+            system.write(f"{stem}.{name}", data, 0o755 if name in EXECUTABLE else 0o644, owner=package.name)
+    status = [stanza(system, system.packages[name]) for name in sorted(system.packages)]
+    system.write(f"{ROOT}/status", "".join(f"{text}\n" for text in status))
+    system.write(f"{ROOT}/info/format", "1\n")
+    system.write(f"{ROOT}/arch", f"{system.architecture}\n")
+    system.write(f"{ROOT}/diversions", diversions(system))
+    triggers(system)
+
+
+def info_name(package: Package) -> str:
+    """Packages that may be installed for several architectures carry theirs in the name (dpkg's info format 1)."""
+    same = package.fields.get("Multi-Arch") == "same"
+    return f"{package.name}:{package.deb.architecture}" if same else package.name
+
+
+def file_list(package: Package) -> str:
+    return "/.\n" + "".join(f"/{member.path}\n" for member in package.members)
+
+
+def stanza(system: System, package: Package) -> str:
+    """Write one paragraph of the status file."""
+    fields = {**package.fields, "Status": "install ok installed"}
+    if conffiles := conffile_lines(system, package):
+        fields["Conffiles"] = "".join(f"\n {line}" for line in conffiles)
+    order = [name for name in FIELDS if name in fields]
+    rest = [name for name in fields if name not in FIELDS]
+    return "".join(field_text(name, fields) for name in [*order, *rest])
+
+
+def field_text(name: str, fields: Mapping[str, str]) -> str:
+    value = fields[name]
+    return f"{name}:{value}\n" if value.startswith("\n") else f"{name}: {value}\n"
+
+
+def conffile_lines(system: System, package: Package) -> list[str]:
+    """Return path and md5 of each configuration file, by which dpkg notices later edits."""
+    names = package.control.get("conffiles", b"").decode("utf-8", "replace").split("\n")
+    paths = [name.strip() for name in names if name.startswith("/")]
+    return [f"{path} {md5(data)}" for path in paths if (data := system.read(path)) is not None]
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def diversions(system: System) -> str:
+    """Write three lines for each diversion: from, to, by."""
+    found = diversions_of([system.packages[name] for name in sorted(system.packages)])
+    return "".join(f"/{diversion.path}\n/{diversion.to}\n{diversion.by}\n" for diversion in found)
+
+
+def triggers(system: System) -> None:
+    """Write who is interested in what (deb-triggers(5)), so that dpkg in a derived image wakes them."""
+    files: list[str] = []
+    named: dict[str, list[str]] = {}
+    for name in sorted(system.packages):
+        for trigger, who in interests(system.packages[name]):
+            if trigger.startswith("/"):
+                files.append(f"{trigger} {who}")
+            else:
+                named.setdefault(trigger, []).append(who)
+    system.write(f"{ROOT}/triggers/File", "".join(f"{line}\n" for line in files))
+    system.write(f"{ROOT}/triggers/Unincorp", "")
+    for trigger, interested in named.items():
+        system.write(f"{ROOT}/triggers/{trigger}", "".join(f"{who}\n" for who in interested))
+
+
+def interests(package: Package) -> Iterator[tuple[str, str]]:
+    """Yield each trigger that the package waits for, and how dpkg notes the package."""
+    for line in package.control.get("triggers", b"").decode("utf-8", "replace").splitlines():
+        words = line.split("#")[0].split()
+        if len(words) == 2 and words[0].startswith("interest"):
+            yield words[1], info_name(package) + ("/noawait" if words[0] == "interest-noawait" else "")
