@@ -1,1 +1,7 @@
-""""""
+"""What happened: every run's record, folded from the run's own events in the store."""
+
+from launcher.records.model import Attempt, Record
+from launcher.records.reading import ambiguous, find, fold, load, ls, next_attempt
+from launcher.records.writing import end_for_dead, submit
+
+__all__ = ["Attempt", "Record", "ambiguous", "end_for_dead", "find", "fold", "load", "ls", "next_attempt", "submit"]

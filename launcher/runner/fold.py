@@ -32,6 +32,9 @@ def fold(
         for number in sorted({event["attempt"] for event in events})
     ]
     last = attempts[-1] if attempts else {}
+    for attempt in attempts[:-1]:
+        if attempt["state"] in ("queued", "running", "unknown"):
+            attempt.update(state="unknown", reason="it told no end, and a later attempt has begun")
     queued = first(events, "queued")
     started, ended = first_of(attempts, "started"), last.get("ended")
     return {
@@ -78,6 +81,7 @@ def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: f
         "restored": shown(first(events, "restored")) or None,
         "problems": [event["text"] for event in events if event["kind"] == "problem"],
         "last_sign": last_sign(events, beat),
+        "closed": bool(closed) or ended.get("by") == "client",
         "complete": bool(closed) and not closed["missing"] and not closed.get("log_bytes_lost"),
         "missing": closed.get("missing", []),
         "log_bytes_lost": closed.get("log_bytes_lost", 0),

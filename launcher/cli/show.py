@@ -1,0 +1,128 @@
+"""`launcher show`: the record of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.cli.listing import duration, number, one_line, print_plain, size, store_option
+from launcher.cli.output import json_option, print_json, print_text
+
+if TYPE_CHECKING:
+    from launcher.records import Attempt, Record
+
+
+@click.command()
+@click.argument("run")
+@store_option
+@json_option
+def show(run: str, store: str | None, as_json: bool) -> None:
+    """Show the record of a run: who, what, how, and what came of it. The beginning of its id is enough."""
+    from launcher import records
+    from launcher import store as stores
+
+    opened = stores.open(store)
+    record = records.load(opened, records.find(opened, run))
+    if as_json:
+        print_json(record)
+        return
+    print_plain([line for line in facts(record) if line[1]])
+    print_metrics(record)
+    for title, lines in sections(record):
+        print_text(f"\n{title}")
+        for line in lines:
+            print_text(f"  {one_line(line)}")
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """Return (label, value) of what fits on a line; the empty ones are not shown."""
+    import shlex
+
+    params = ", ".join(f"{name}={value!r}" for name, value in record.params.items())
+    data = ", ".join(f"{name} {digest[:12]}" for name, digest in record.data.items())
+    found = [
+        ("run", record.run),
+        ("name", record.name),
+        ("state", state(record)),
+        ("by", record.who),
+        ("queued", record.queued),
+        ("started", record.started),
+        ("ended", record.ended),
+        ("took", duration(record.duration_s) if record.duration_s is not None else None),
+        ("command", shlex.join(record.argv)),
+        ("params", params),
+        ("seed", f"{record.seed} ({record.determinism})" if record.seed is not None else None),
+        ("image", record.image),
+        ("lock", record.lock),
+        ("code", code(record)),
+        ("data", data),
+        ("host", host(record)),
+        ("runner", record.runner),
+        ("outputs", outputs(record)),
+    ]
+    return [(label, one_line(value or "")) for label, value in found]
+
+
+def state(record: Record) -> str:
+    told = f"{record.state}: {record.reason}" if record.reason else record.state
+    return told if record.complete or record.ended is None else f"{told} (not everything is in the store)"
+
+
+def code(record: Record) -> str:
+    told = record.code_facts or {}
+    commit = f", commit {told['commit'][:12]}" if told.get("commit") else ""
+    return f"{record.code}{commit}{' with changes' if told.get('dirty') else ''}" if record.code else ""
+
+
+def host(record: Record) -> str:
+    told = record.host
+    if not told:
+        return ""
+    memory, gpus = told.get("memory_bytes"), told.get("gpus")
+    found = [f"{told.get('cpu')} ({told.get('cpus_allowed', told.get('cpus'))} CPUs)"]
+    found.append(f"{size(memory)} memory" if isinstance(memory, int) else "memory unknown")
+    found.append(str(told.get("kernel")))
+    if isinstance(gpus, list):
+        found.append(f"{len(gpus)} x {gpus[0].get('model')}, driver {told.get('driver')}")
+    else:
+        found.append(f"GPUs: {gpus}")
+    return ", ".join(found)
+
+
+def outputs(record: Record) -> str:
+    told = record.outputs
+    return f"{told['files']} files, {size(told['bytes'])}, digest {told['digest']}" if told else ""
+
+
+def print_metrics(record: Record) -> None:
+    names = record.metrics.get("names", {})
+    if not names:
+        return
+    print_text("\nmetrics")
+    heads = ("  NAME", "LAST", "MIN", "MAX", "COUNT")
+    rows = [
+        (f"  {name}", *(number(told[key]) for key in ("last", "min", "max", "count"))) for name, told in names.items()
+    ]
+    print_plain([heads, *rows])
+
+
+def sections(record: Record) -> list[tuple[str, list[str]]]:
+    """Return the lists below the facts, those that have something in them."""
+    checkpoints = [
+        f"{told['name']}  {size(told['bytes'])}  {told['time']}  attempt {told['attempt']}"
+        for told in record.checkpoints
+    ]
+    attempts = [attempt(told) for told in record.attempts] if len(record.attempts) > 1 else []
+    problems = [problem for told in record.attempts for problem in told.problems]
+    bad = record.metrics.get("bad", 0)
+    if bad:
+        problems.append(f"{bad} lines of the metrics file are no JSON objects and were passed over")
+    found = [("attempts", attempts), ("checkpoints", checkpoints), ("problems", problems)]
+    return [(title, lines) for title, lines in [*found, ("not in the store", list(record.missing))] if lines]
+
+
+def attempt(told: Attempt) -> str:
+    reason = f": {told.reason}" if told.reason else ""
+    restored = f", from the checkpoint {told.restored['name']}" if told.restored else ""
+    return f"{told.attempt}  {told.state}{reason}, {duration(told.duration_s)}{restored}"

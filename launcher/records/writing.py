@@ -1,0 +1,59 @@
+"""What the client writes of a run: that it was submitted, and that it ended where nobody else could say so."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.errors import ObjectExistsError, StoreError
+from launcher.runner.clock import stamp
+from launcher.store import keys
+from launcher.store.objects import Store
+
+
+def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | None = None, attempt: int = 1) -> None:
+    """Write a job (as JSON's own types) and the event that its attempt is queued. Doing it twice changes nothing.
+
+    `code` are facts about the code snapshot: commit, patch digest, dirty, untracked. Raises StoreError when the run
+    id belongs to another job.
+    """
+    run, data = str(job["run"]), json.dumps(job, sort_keys=True, indent=1).encode()
+    try:
+        store.create(keys.job(run), data)
+    except ObjectExistsError:
+        if json.loads(store.get(keys.job(run))) != json.loads(data):
+            raise StoreError(f"{store.url}: the run id {run} belongs to another job") from None
+    told = {"kind": "queued", "time": stamp(), "attempt": attempt, "seq": 0, "who": user(), "code": code}
+    try:
+        store.create(keys.event(run, attempt, 0), json.dumps(told).encode())
+    except ObjectExistsError:
+        return
+
+
+def user() -> str | None:
+    """Return the name of the user who submits; None where the machine doesn't know one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def end_for_dead(store: Store, run: str, attempt: int, reason: str, signal: str | None = None) -> bool:
+    """Write the end of an attempt whose runner died. Return False when the runner did say how it ended.
+
+    Only who has seen the runner die may call this: for everybody else a silent run is `unknown`.
+    """
+    seqs = []
+    for entry in store.list(keys.events(run, attempt)):
+        seqs.append(keys.numbers(entry.key)[1])
+        if json.loads(store.get(entry.key))["kind"] == "ended":
+            return False
+    seq = max(seqs, default=0) + 1
+    told = {"kind": "ended", "time": stamp(), "attempt": attempt, "seq": seq, "by": "client", "code": None}
+    try:
+        store.create(keys.event(run, attempt, seq), json.dumps({**told, "signal": signal, "reason": reason}).encode())
+    except ObjectExistsError:
+        return end_for_dead(store, run, attempt, reason, signal)  # the runner lives after all, or somebody else told
+    return True
