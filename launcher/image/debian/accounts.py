@@ -95,7 +95,7 @@ def grouped(master: str, wishes: Wishes) -> list[str]:
     have = {row[0] for row in rows}
     taken = {int(row[2]) for row in rows} | {g.gid for g in wishes.groups.values() if g.gid is not None}
     for name in sorted(set(wishes.groups) - have):
-        rows.append([name, "*", str(chosen(wishes.groups[name].gid, taken)), ""])
+        rows.append([name, "!", str(chosen(wishes.groups[name].gid, taken)), ""])
     for user, group in sorted(wishes.members):
         for row in rows:
             if row[0] == group:

@@ -35,9 +35,13 @@ def read_diversions(package: Package) -> Iterator[Diversion]:
 
 
 def known_diversions(package: Package) -> Iterator[Diversion]:
+    """Look up the diversions that scripts compute; one counts when the package ships the path itself."""
     for act in facts().get("diversion", []):
-        for path in act["paths"] if act["by"] == package.name else ():
-            yield Diversion(path.lstrip("/"), path.lstrip("/") + act["suffix"], package.name)
+        if act["by"] == package.name:
+            shipped = {member.path for member in package.members}
+            for path in (path.lstrip("/") for path in act["paths"]):
+                if path in shipped:
+                    yield Diversion(path, path + act["suffix"], package.name)
 
 
 def after(words: Sequence[str], option: str) -> str:

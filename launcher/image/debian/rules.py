@@ -8,6 +8,8 @@ from launcher.image.debian.accounts import accounts
 from launcher.image.debian.alternatives import alternatives
 from launcher.image.debian.certificates import certificates
 from launcher.image.debian.dpkg_database import dpkg_database
+from launcher.image.debian.graphviz import graphviz_plugins
+from launcher.image.debian.linker import linker_cache
 from launcher.image.debian.skeleton import python_folders, shells, skeleton
 from launcher.image.debian.system import System
 
@@ -20,5 +22,7 @@ RULES: tuple[Rule, ...] = (
     accounts,
     certificates,
     alternatives,
+    linker_cache,
+    graphviz_plugins,
     dpkg_database,
 )

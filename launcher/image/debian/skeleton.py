@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.image.debian.facts import acts
+from launcher.image.debian.shell import calls
 from launcher.image.debian.system import System
 
 PYTHON = re.compile(r"python3\.\d+-minimal")
@@ -60,10 +61,12 @@ def shells(system: System) -> None:
     template = system.text("/usr/share/debianutils/shells")
     if template is None:
         return
+    scripts = (package.script("postinst") for _, package in sorted(system.packages.items()))
+    added = [words[0] for script in scripts for words in calls(script, "add-shell") if words]
     listed = [template] + [system.text(e.path) or "" for e in system.below("/usr/share/debianutils/shells.d")]
     packaged = [line.split("#")[0] for text in listed for line in text.splitlines() if line.split("#")[0]]
     real = ["/" + system.place(shell) for shell in packaged]
     comments = [line for line in template.splitlines() if not line.split("#")[0]]
-    system.write("/etc/shells", "".join(f"{line}\n" for line in [*comments, *dict.fromkeys(packaged + real)]))
+    system.write("/etc/shells", "".join(f"{line}\n" for line in [*comments, *dict.fromkeys(packaged + real + added)]))
     pairs = [place for pair in zip(packaged, real, strict=True) for place in pair]
     system.write("/var/lib/shells.state", "".join(f"{shell}\n" for shell in dict.fromkeys(pairs)))
