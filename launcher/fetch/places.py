@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from launcher.indexes.settings import IndexOptions, configured
+from launcher.indexes.settings import configured
 from launcher.indexes.simple import wheel_sources
 from launcher.indexes.source import Source
+from launcher.lock.requirements import IndexOptions
 
 
 def default_sources(options: IndexOptions | None = None) -> list[Source]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from launcher.credentials import shown, split_login
 from launcher.errors import FetchError
-from launcher.indexes.credentials import shown, split_login
 from launcher.indexes.source import Stream
 
 if TYPE_CHECKING:
@@ -54,10 +56,19 @@ class Http:
         trusted_hosts: tuple[str, ...] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.client = open_client(cert, trusted_hosts)
-        self.netrc = netrc_auth()
+        self.cert, self.trusted_hosts = cert, trusted_hosts
+        self.guard = threading.Lock()
         self.sleep = sleep
         self.down: dict[str, str] = {}  # host -> why it isn't asked again
+
+    @functools.cached_property
+    def client(self) -> httpx.Client:
+        """Opened when it is first used: most locks find everything in the cache."""
+        return open_client(self.cert, self.trusted_hosts)
+
+    @functools.cached_property
+    def netrc(self) -> httpx.Auth | None:
+        return netrc_auth()
 
     def get(self, url: str, *, accept: str = "*/*") -> Page | None:
         """Fetch a small page; None when there is none. Raises FetchError."""
@@ -112,9 +123,11 @@ class Http:
         """Send one request. The login goes beside the URL, because the client logs URLs."""
         import httpx
 
+        with self.guard:
+            client, netrc = self.client, self.netrc
         bare, login = split_login(url)
-        auth = httpx.BasicAuth(login.user, login.password) if login else self.netrc
-        return self.client.send(self.client.build_request("GET", bare, headers=headers), auth=auth, stream=True)
+        auth = httpx.BasicAuth(login.user, login.password) if login else netrc
+        return client.send(client.build_request("GET", bare, headers=headers), auth=auth, stream=True)
 
     def pause(self, number: int, retry_after: str = "") -> None:
         """Wait longer after each failure, by chance more or less, so that many clients don't come back at once."""
@@ -199,7 +212,7 @@ def open_client(cert: Path | None, trusted_hosts: tuple[str, ...]) -> httpx.Clie
     return httpx.Client(verify=context, timeout=TIMEOUT_S, follow_redirects=True, mounts=mounts)
 
 
-def netrc_auth() -> Any:
+def netrc_auth() -> httpx.Auth | None:
     """Return what ~/.netrc (or $NETRC) says, or None when there is none that can be read."""
     import netrc
     import os

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, unquote, urldefrag, urljoin, urlsplit
 
+from launcher.credentials import shown, split_login, with_login
 from launcher.errors import FetchError
-from launcher.indexes.credentials import shown, split_login, with_login
 from launcher.indexes.http import Page
 
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -13,19 +13,9 @@ from pathlib import Path
 
 from launcher.indexes.pip_settings import pip_settings, truth, words
 from launcher.indexes.uv_settings import UvSettings, uv_settings
+from launcher.lock.requirements import IndexOptions
 
 BEST_MATCH = "unsafe-best-match"  # pip's way: the best version wins, whichever index has it
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexOptions:
-    """What a requirements file says about places. It is used and never written down."""
-
-    index_url: str | None = field(default=None, repr=False)
-    extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
-    find_links: tuple[str, ...] = field(default=(), repr=False)
-    trusted_hosts: tuple[str, ...] = ()
-    no_index: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

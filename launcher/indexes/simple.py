@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from launcher.credentials import shown, split_login, with_login
 from launcher.errors import FetchError, IntegrityError
-from launcher.indexes.credentials import shown, split_login, with_login
 from launcher.indexes.http import Http, Page
 from launcher.indexes.local import local_path, open_file
 from launcher.indexes.pages import ACCEPT, Link, links
@@ -34,7 +34,7 @@ class LinkPages:
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {shown(self.url)}"
+        return f"{self.kind} {shown(self.url)}".rstrip()
 
     def page_url(self, artifact: Artifact) -> str:
         raise NotImplementedError
@@ -88,6 +88,17 @@ class SimpleIndex(LinkPages):
         return f"{self.url.rstrip('/')}/{artifact.name}/"
 
 
+class DefaultIndex(SimpleIndex):
+    """The index that uv is made with, for a machine where nothing is configured. uv is asked for it when needed."""
+
+    def __init__(self, http: Http) -> None:
+        super().__init__("", http)
+
+    def page_url(self, artifact: Artifact) -> str:
+        self.url = default_index()
+        return super().page_url(artifact)
+
+
 class LinksPage(LinkPages):
     """A find-links page: one HTML page of links."""
 
@@ -118,10 +129,12 @@ class Folder:
 def wheel_sources(indexes: Indexes, http: Http | None = None) -> list[Source]:
     """Return this machine's places for wheels: those on its own disk first, because they cost nothing to ask."""
     http = http or Http(cert=indexes.cert, trusted_hosts=indexes.trusted_hosts)
-    found: list[Source] = [find_links(place, http) for place in indexes.find_links]
-    if not indexes.no_index:
-        found += [SimpleIndex(url, http) for url in (*indexes.extra, indexes.default or default_index())]
-    return sorted(found, key=lambda source: not is_local(source))
+    urls = () if indexes.no_index else (*indexes.extra, *((indexes.default,) if indexes.default else ()))
+    found = [(place, find_links(place, http)) for place in indexes.find_links]
+    found += [(url, SimpleIndex(url, http)) for url in urls]
+    found.sort(key=lambda pair: local_path(pair[0]) is None)
+    own = [] if indexes.no_index or indexes.default else [DefaultIndex(http)]
+    return [*(source for _, source in found), *own]
 
 
 def find_links(place: str, http: Http) -> Source:
@@ -130,10 +143,6 @@ def find_links(place: str, http: Http) -> Source:
     if path and not path.is_file():
         return Folder(path)
     return LinksPage(path.absolute().as_uri() if path else place, http)
-
-
-def is_local(source: Source) -> bool:
-    return isinstance(source, Folder) or (isinstance(source, LinkPages) and local_path(source.url) is not None)
 
 
 def keep_login(page: Page, asked: str) -> Page:

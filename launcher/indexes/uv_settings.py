@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.credentials import Login, with_login
 from launcher.errors import FetchError
-from launcher.indexes.credentials import Login, with_login
 from launcher.toml import parse
 
 

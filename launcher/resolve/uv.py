@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher.credentials import redact
 from launcher.errors import ResolveError
-from launcher.indexes.credentials import redact
 from launcher.indexes.settings import Indexes
 from launcher.indexes.uv import uv_binary
 from launcher.lock.model import Wheel
@@ -68,6 +69,7 @@ def arguments(folder: Path, output: Path, platform: Platform, upgrade: Upgrade) 
     args += ["--output-file", str(output), "--format", "pylock.toml", "--no-header", "--only-binary", ":all:"]
     args += ["--python-version", platform.python_version, "--python-platform", platform.uv_name]
     args += ["--config-file", str(folder / "uv.toml"), "--no-python-downloads", "--no-progress", "--color", "never"]
+    args += ["--python", sys.executable]  # any will do, as the target is given: a search of the machine takes a second
     if upgrade.all:
         return [*args, "--upgrade"]
     return args + [word for name in sorted(upgrade.packages) for word in ("--upgrade-package", name)]

@@ -1,0 +1,132 @@
+"""A spec to its lock: Debian first, then Python for what Debian gives, then data; everything fetched and checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from launcher.cache import Cache
+from launcher.errors import IntegrityError, Problem, ResolveError
+from launcher.fetch import default_sources, fetch, fill_sizes
+from launcher.indexes.settings import configured
+from launcher.lock.data import pin_data
+from launcher.lock.inputs import asked_python, inputs
+from launcher.lock.model import Lock, Wheel
+from launcher.lock.requirements import Asked
+from launcher.progress import SILENT, Progress
+from launcher.resolve.python import resolve_python
+from launcher.resolve.upgrade import KEEP, Upgrade
+from launcher.spec.model import Spec
+
+if TYPE_CHECKING:
+    from launcher.resolve.debian import DebianSet
+
+ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}  # OCI's word -> Debian's
+
+
+def resolve(
+    spec: Spec,
+    *,
+    cache: Cache,
+    previous: Lock | None = None,
+    upgrade: Upgrade = KEEP,
+    progress: Progress = SILENT,
+) -> Lock:
+    """Decide what a spec means today. Pins of `previous` are kept unless `upgrade` lets them go.
+
+    All artifacts are in the cache afterwards: an index that lies about a hash is found out now, and building needs
+    no network. The same spec, previous lock and state of the indexes give the same lock.
+
+    Raises SpecError, ResolveError, FetchError, IntegrityError, ProcessError (no uv), DiskFullError.
+    """
+    asked = asked_python(spec)
+    architecture = architecture_of(spec)
+    base = debian(spec, architecture, previous, upgrade, cache, progress)
+    wheels = python(asked, base, architecture, previous, upgrade, cache, progress)
+    data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
+    paths = fetch((*base.debs, *wheels), cache, default_sources(asked.options), progress)
+    return Lock(
+        inputs=inputs(spec, asked),
+        suite=base.suite,
+        architecture=architecture,
+        python=base.python,
+        libc=base.libc,
+        env=dict(sorted(spec.image.env.items())),
+        debs=tuple(sorted(fill_sizes(base.debs, paths), key=lambda deb: deb.name)),
+        wheels=fill_sizes(wheels, paths),
+        data=data,
+    )
+
+
+def architecture_of(spec: Spec) -> str:
+    try:
+        return ARCHITECTURES[spec.image.platform]
+    except KeyError:
+        known = " and ".join(ARCHITECTURES)
+        raise ResolveError(f"no image can be made for `{spec.image.platform}`", hint=f"known are {known}") from None
+
+
+def debian(
+    spec: Spec, architecture: str, previous: Lock | None, upgrade: Upgrade, cache: Cache, progress: Progress
+) -> DebianSet:
+    from launcher.resolve.debian import resolve_debian
+
+    return resolve_debian(
+        base=spec.image.base,
+        apt=spec.image.apt,
+        python=spec.image.python,
+        architecture=architecture,
+        previous=previous.debs if previous else (),
+        upgrade=upgrade,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def python(
+    asked: Asked,
+    base: DebianSet,
+    architecture: str,
+    previous: Lock | None,
+    upgrade: Upgrade,
+    cache: Cache,
+    progress: Progress,
+) -> tuple[Wheel, ...]:
+    """Resolve the Python requirements for what the base has."""
+    check_python(asked, base.python)
+    wheels = resolve_python(
+        asked.requirements,
+        constraints=asked.constraints,
+        python=base.python,
+        libc=base.libc,
+        architecture=architecture,
+        previous=previous.wheels if previous else (),
+        upgrade=upgrade,
+        indexes=configured(asked.options),
+        cache=cache,
+        progress=progress,
+    )
+    check_hashes(asked, wheels)
+    return wheels
+
+
+def check_python(asked: Asked, python: str) -> None:
+    """Raise ResolveError when the project says that it doesn't run on the image's Python."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        fits = not asked.requires_python or SpecifierSet(asked.requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier as e:
+        raise ResolveError(f"requires-python of the pyproject.toml is not a version specifier: {e}") from e
+    if not fits:
+        message = f"the project requires Python {asked.requires_python}, and the image has {python}"
+        raise ResolveError(message, hint="take another base, or change requires-python")
+
+
+def check_hashes(asked: Asked, wheels: tuple[Wheel, ...]) -> None:
+    """Raise IntegrityError when a requirements file allows other files than the ones that were chosen."""
+    wrong = [w for w in wheels if w.name in asked.hashes and w.sha256 not in asked.hashes[w.name]]
+    if wrong:
+        hint = "make its hashes anew, for this platform too, or leave them out: a lock has its own"
+        message = "{}: the requirements file doesn't allow {} with sha256 {}"
+        found = (Problem(message=message.format(w.name, w.filename, w.sha256), hint=hint) for w in wrong)
+        raise IntegrityError.of(found)
