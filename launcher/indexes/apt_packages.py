@@ -11,8 +11,8 @@ import lzma
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.cache import Cache
 from launcher.digest import SHA256, sha256_bytes, sha256_file
@@ -21,7 +21,7 @@ from launcher.indexes.apt_release import Release
 from launcher.indexes.apt_web import Web, shown
 from launcher.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the columns or the reading change: older databases are then made anew."""
 
 FIELDS = (
@@ -29,15 +29,18 @@ FIELDS = (
     "|Filename|Size|SHA256"
 )
 FIELD = re.compile(rf"^({FIELDS}):[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
+SMALL = 10_000
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 VERSION = re.compile(r"[A-Za-z0-9.+~:-]{1,256}")
 POOL = re.compile(r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9+.~_%:/-]+\.deb")
 PROVIDED = re.compile(r"(?:^|,)\s*([a-z0-9][a-z0-9+.-]*)")
 
 
-@dataclass(frozen=True)
-class Package:
-    """A binary package as an index lists it: relations in Debian's notation (Policy, chapter 7), size in bytes."""
+class Package(NamedTuple):
+    """A binary package as an index lists it: relations in Debian's notation (Policy, chapter 7), size in bytes.
+
+    A named tuple, because sixty thousand are made at once and it is made twice as fast as a dataclass.
+    """
 
     name: str
     version: str
@@ -55,7 +58,7 @@ class Package:
     sha256: str
 
 
-COLUMNS = tuple(field.name for field in fields(Package))
+COLUMNS = Package._fields
 SCHEMA = f"""
 create table packages ({", ".join(COLUMNS)});
 create table provides (name, package);
@@ -72,14 +75,22 @@ class PackageIndex:
 
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+        count = self.database.execute("select count(*) from packages").fetchone()[0]
+        self.known = self.all_names() if count <= SMALL else None  # so that most questions need no query
+
+    def all_names(self) -> frozenset[str]:
+        return frozenset(
+            row[0] for row in self.database.execute("select name from packages union select name from provides")
+        )
 
     def named(self, name: str) -> list[Package]:
         """Return every version of a package."""
-        return self.select("where name = ?", name)
+        return self.select("where name = ?", name) if self.known is None or name in self.known else []
 
     def providers(self, name: str) -> list[Package]:
         """Return the packages whose Provides names `name`."""
-        return self.select("where rowid in (select package from provides where name = ?)", name)
+        where = "where rowid in (select package from provides where name = ?)"
+        return self.select(where, name) if self.known is None or name in self.known else []
 
     def essential(self) -> list[Package]:
         """Return the packages that call themselves Essential (Policy, 3.8)."""
@@ -187,10 +198,10 @@ def build(text: str, cache: Cache) -> Path:
 def fill(database: sqlite3.Connection, packages: Iterable[Package]) -> None:
     provided: list[tuple[str, int]] = []
 
-    def rows() -> Iterator[tuple[object, ...]]:
+    def rows() -> Iterator[Package]:
         for number, package in enumerate(packages, 1):
             provided.extend((name, number) for name in PROVIDED.findall(package.provides))
-            yield tuple(getattr(package, column) for column in COLUMNS)
+            yield package
 
     database.executemany(f"insert into packages values ({', '.join('?' * len(COLUMNS))})", rows())
     database.executemany("insert into provides values (?, ?)", provided)
@@ -199,9 +210,15 @@ def fill(database: sqlite3.Connection, packages: Iterable[Package]) -> None:
 def parse(text: str) -> Iterator[Package]:
     """Read the stanzas of a Packages text; one that can't be a package (no version, an odd path) is left out."""
     for stanza in text.split("\n\n"):
-        said = dict(FIELD.findall(stanza))
+        folded = "\n " in stanza or "\n\t" in stanza
+        said = dict(FIELD.findall(stanza)) if folded else dict_of(stanza)
         if package := read_stanza(said):
             yield package
+
+
+def dict_of(stanza: str) -> dict[str, str]:
+    """Split a stanza in which every field is one line, as Debian writes them."""
+    return {name: value for name, _, value in [line.partition(": ") for line in stanza.split("\n")]}
 
 
 def read_stanza(said: dict[str, str]) -> Package | None:

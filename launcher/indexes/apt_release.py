@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from launcher.cache import Cache
@@ -18,6 +17,8 @@ from launcher.indexes.apt_web import Answer, Web, shown
 from launcher.progress import Progress
 
 SUM = re.compile(r"^ ([0-9a-f]{64}) +(\d+) +(\S+)$", re.MULTILINE)
+TIME = re.compile(r"[A-Z][a-z]{2}, +(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) +(\d{1,2}):(\d\d):(\d\d) (?:UTC|GMT|Z|\+0000)$")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 AHEAD = timedelta(minutes=5)
 REPLAY = "an old index may be replayed to hide security updates: choose a mirror that is up to date"
 
@@ -144,11 +145,15 @@ def parse_release(text: bytes, mirror: Mirror, suite: str) -> Release:
 
 def read_time(said: str, place: str) -> datetime:
     """Read a time such as `Sat, 11 Jul 2026 10:16:37 UTC`."""
+    found = TIME.match(said)
     try:
-        moment = parsedate_to_datetime(said)
-    except (TypeError, ValueError) as e:
-        raise FetchError(f"{place}: `{said}` is not a time") from e
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        if found is None:
+            raise ValueError("it has another form")
+        day, month, year, hour, minute, second = found.groups()
+        date = (int(year), 1 + MONTHS.index(month), int(day))
+        return datetime(*date, int(hour), int(minute), int(second), tzinfo=timezone.utc)
+    except ValueError as e:
+        raise FetchError(f"{place}: `{said}` is not a time in UTC", hint="the mirror is broken: name another") from e
 
 
 def newer(fresh: bytes, kept: Kept | None, place: str, progress: Progress) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from launcher.errors import FetchError
 from launcher.indexes.apt import AptConfig, apt_config, usable_roots
 from launcher.indexes.apt_web import Web
 from launcher.indexes.source import Stream
@@ -35,11 +36,17 @@ class AptMirror:
             yield None
             return
         web, roots = self.connect()
-        with contextlib.ExitStack() as stack:
-            yield next(self.streams(web, roots, artifact.pool, stack), None)
-
-    def streams(self, web: Web, roots: tuple[str, ...], pool: str, stack: contextlib.ExitStack) -> Iterator[Stream]:
+        failures: list[FetchError] = []
         for root in roots:
-            stream = stack.enter_context(web.stream(f"{root}/{pool}"))
-            if stream is not None:
-                yield stream
+            with contextlib.ExitStack() as stack:
+                try:
+                    stream = stack.enter_context(web.stream(f"{root}/{artifact.pool}"))
+                except FetchError as e:
+                    failures.append(e)
+                    continue
+                if stream is not None:
+                    yield stream
+                    return
+        if failures:  # a mirror that doesn't answer may well have it: that is another thing than "nobody has it"
+            raise FetchError.of(problem for failure in failures for problem in failure.problems)
+        yield None

@@ -12,10 +12,11 @@ import http.client
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener, getproxies
+from urllib.response import addinfourl
 
 from launcher.errors import FetchError
 from launcher.indexes.apt import AptConfig, Login
@@ -24,6 +25,8 @@ TIMEOUT_S = 30
 TRIES = 3
 GONE = (404, 410)
 REFUSED = (401, 403, 407)
+PAUSE_S = 0.3
+NETWORK_ERRORS = (URLError, OSError, http.client.HTTPException)
 LARGEST_BODY_BYTES = 256 << 20
 
 
@@ -36,6 +39,10 @@ class Answer:
     modified: str | None = None
 
 
+class NotModifiedError(Exception):
+    """The file is what the validators say (HTTP 304)."""
+
+
 class Web:
     """A client for the mirrors of one apt configuration."""
 
@@ -45,49 +52,44 @@ class Web:
 
     def get(self, url: str, *, etag: str | None = None, modified: str | None = None) -> Answer | None:
         """Fetch a file whole; None when the server has none. Raises FetchError."""
-        headers = {"If-None-Match": etag, "If-Modified-Since": modified}
+        try:
+            response = self.open(url, {"If-None-Match": etag, "If-Modified-Since": modified})
+        except NotModifiedError:
+            return Answer(body=None, etag=etag, modified=modified)
+        if response is None:
+            return None
+        with response, told(url):
+            body = response.read(LARGEST_BODY_BYTES)
+            return Answer(body=body, etag=response.headers.get("ETag"), modified=response.headers.get("Last-Modified"))
+
+    @contextlib.contextmanager
+    def stream(self, url: str) -> Iterator[Resuming | None]:
+        """Open a file for reading in pieces; give None when the server has none. Raises FetchError, also in reading."""
+        stream = Resuming(self, url)
+        try:
+            yield stream if stream.begin() else None
+        finally:
+            stream.close()
+
+    def open(self, url: str, headers: dict[str, str | None]) -> addinfourl | None:
+        """Send a request until it is answered; None when the server has no such file. Raises FetchError."""
         for left in reversed(range(TRIES)):
             try:
-                with self.opener.open(self.request(url, headers), timeout=TIMEOUT_S) as response:
-                    body: bytes = response.read(LARGEST_BODY_BYTES)
-                    found = response.headers
-                    return Answer(body=body, etag=found.get("ETag"), modified=found.get("Last-Modified"))
+                return cast(addinfourl, self.opener.open(self.request(url, headers), timeout=TIMEOUT_S))
             except HTTPError as e:
-                if e.code == 304:
-                    return Answer(body=None, etag=etag, modified=modified)
                 if e.code in GONE:
                     return None
+                if e.code == 304:
+                    raise NotModifiedError from None
                 if e.code < 500 or not left:
                     raise refused(url, e) from e
-            except (URLError, OSError, http.client.HTTPException) as e:
+            except NETWORK_ERRORS as e:
                 if is_missing_file(e):
                     return None
                 if not left:
                     raise unreachable(url, e) from e
-            time.sleep(0.3 * (TRIES - left))
+            time.sleep(PAUSE_S * (TRIES - left))
         raise AssertionError("the last try returns or raises")
-
-    @contextlib.contextmanager
-    def stream(self, url: str) -> Iterator[BinaryIO | None]:
-        """Open a file for reading in pieces; give None when the server has none. Raises FetchError."""
-        try:
-            response = self.opener.open(self.request(url, {}), timeout=TIMEOUT_S)
-        except HTTPError as e:
-            if e.code not in GONE:
-                raise refused(url, e) from e
-            response = None
-        except (URLError, OSError, http.client.HTTPException) as e:
-            if not is_missing_file(e):
-                raise unreachable(url, e) from e
-            response = None
-        if response is None:
-            yield None
-            return
-        with response:
-            try:
-                yield cast(BinaryIO, response)
-            except (TimeoutError, ConnectionError, http.client.HTTPException) as e:
-                raise unreachable(url, e) from e
 
     def request(self, url: str, headers: dict[str, str | None]) -> Request:
         """Make a request; a password travels to the host it was given for, and not along with a redirect."""
@@ -98,6 +100,63 @@ class Web:
             token = base64.b64encode(f"{login.name}:{login.password}".encode()).decode()
             made.add_unredirected_header("Authorization", f"Basic {token}")
         return made
+
+
+class Resuming:
+    """A file's bytes in order. A connection that breaks is made anew from where it broke, if the server can do that."""
+
+    def __init__(self, web: Web, url: str) -> None:
+        self.web = web
+        self.url = url
+        self.response: addinfourl | None = None
+        self.offset = 0
+        self.left = 0  # bytes that are still to come, when the server tells
+        self.tries = TRIES
+
+    def begin(self) -> bool:
+        """Ask for the file; tell whether it is there."""
+        self.response = self.web.open(self.url, {})
+        self.left = int(self.response.headers.get("Content-Length") or 0) if self.response else 0
+        return self.response is not None
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end. Raises FetchError."""
+        while self.response is not None:
+            try:
+                data = self.response.read(size)
+                if not data and self.left > 0:
+                    raise ConnectionError(f"the connection broke {self.left} bytes before the end")
+                break
+            except NETWORK_ERRORS as e:
+                self.go_on(e)
+        else:
+            return b""
+        self.offset += len(data)
+        self.left -= len(data)
+        return data
+
+    def go_on(self, broke: Exception) -> None:
+        """Ask for the rest. Raises FetchError after too many breaks, or when the server can only begin anew."""
+        self.tries -= 1
+        self.close()
+        if self.tries > 0:
+            self.response = self.web.open(self.url, {"Range": f"bytes={self.offset}-"})
+        if self.response is None or (self.offset and self.response.status != 206):
+            raise unreachable(self.url, broke) from broke
+
+    def close(self) -> None:
+        if self.response is not None:
+            self.response.close()
+        self.response = None
+
+
+@contextlib.contextmanager
+def told(url: str) -> Iterator[None]:
+    """Turn a break while reading into a FetchError."""
+    try:
+        yield
+    except NETWORK_ERRORS as e:
+        raise unreachable(url, e) from e
 
 
 def open_proxies(config: AptConfig) -> OpenerDirector:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
@@ -52,11 +51,11 @@ def remembered(deb: Deb, cache: Cache) -> Package | None:
     except TypeError:
         return None
     same = package and (package.name, package.version, package.sha256) == (deb.name, deb.version, deb.sha256)
-    return replace(package, pool=deb.pool, size=deb.size) if package and same else None
+    return package._replace(pool=deb.pool, size=deb.size) if package and same else None
 
 
 def remember(cache: Cache, packages: Iterable[Package]) -> None:
     """Note the needs of what was chosen, so that it can stay pinned after it has left the mirror."""
     for package in packages:
         if cache.note(NOTES, package.sha256) is None:
-            cache.write_note(NOTES, package.sha256, asdict(package))
+            cache.write_note(NOTES, package.sha256, package._asdict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -109,8 +108,12 @@ def check_requests(world: Universe, wanted: Mapping[str, str], suite: str) -> No
 
 def missing(world: Universe, name: str, version: str, suite: str) -> Problem | None:
     """Say why a request can't even begin to be met; None when it can."""
-    if world.versions(name) or (not version and world.providers(name)):
+    if world.versions(name):
         return None
+    providers = list(dict.fromkeys(c.name for c in world.providers(name)))
+    if providers and not version:
+        hint = f"ask for one of {', '.join(providers)}"
+        return Problem(message=f"`{name}` is a virtual package of {suite}", hint=hint) if len(providers) > 1 else None
     offered = world.offered(name)
     if offered:
         hint = f"{suite} has {', '.join(offered)}; write `{name}` for the newest"
@@ -122,6 +125,8 @@ def missing(world: Universe, name: str, version: str, suite: str) -> Problem | N
 
 def nearest(world: Universe, name: str) -> str:
     """Return up to three names that look like `name`, as words."""
+    import difflib
+
     names = {one for index in world.indexes for one in index.names() if abs(len(one) - len(name)) <= 3}
     near = [one for one in names if one[:1] == name[:1]]
     found = difflib.get_close_matches(name, sorted(near), n=3, cutoff=0.75)

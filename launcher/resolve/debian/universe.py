@@ -54,6 +54,7 @@ class Universe:
         self.known: dict[tuple[str, str], Candidate] = {}
         self.by_name: dict[str, tuple[Candidate, ...]] = {}
         self.by_provided: dict[str, tuple[Candidate, ...]] = {}
+        self.by_relation: dict[Relation, tuple[Candidate, ...]] = {}
 
     def versions(self, name: str) -> tuple[Candidate, ...]:
         """Return a package's versions: the kept one, then the newest first. A pin leaves just its own."""
@@ -86,11 +87,12 @@ class Universe:
 
     def satisfiers(self, relation: Relation) -> tuple[Candidate, ...]:
         """Return what meets a relation: real packages before virtual ones (Policy 7.5)."""
-        if relation.qualifier not in ("", "any", self.architecture):
-            return ()
-        real = tuple(c for c in self.versions(relation.name) if meets(c, relation))
-        virtual = tuple(c for c in self.providers(relation.name) if gives(c, relation))
-        return tuple(dict.fromkeys((*real, *virtual)))
+        if relation not in self.by_relation:
+            real = [c for c in self.versions(relation.name) if meets(c, relation)]
+            virtual = [c for c in self.providers(relation.name) if gives(c, relation)]
+            foreign = relation.qualifier not in ("", "any", self.architecture)
+            self.by_relation[relation] = () if foreign else tuple(dict.fromkeys((*real, *virtual)))
+        return self.by_relation[relation]
 
     def meeting(self, group: Group) -> tuple[Candidate, ...]:
         """Return what meets a group of alternatives: preferred names first, then as they are written."""
