@@ -114,7 +114,7 @@ class Outbox:
         try:
             data = item.read()
         except OSError as e:
-            self.lost.append(f"{item.key}: {e}")
+            self.lose(f"{item.key}: {e}")
             return
         try:
             self.store().create(item.key, data)
@@ -122,9 +122,14 @@ class Outbox:
             if type(e).__name__ != "ObjectExistsError":
                 raise
             if self.store().get(item.key) != data:
-                self.lost.append(f"{item.key}: somebody else wrote it: two runners have this attempt")
+                self.lose(f"{item.key}: somebody else wrote it: two runners have this attempt")
         if item.chunk is not None:
             item.chunk.forget()
+
+    def lose(self, why: str) -> None:
+        if not self.lost:
+            say(f"lost: {why}")
+        self.lost.append(why)
 
     def refused(self, item: Item, error: Exception) -> None:
         """Tell once why the store fails; the tries go on."""
