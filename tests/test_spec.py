@@ -11,7 +11,7 @@ from launcher.errors import SpecError
 from launcher.spec import load
 from launcher.spec.loader import loads
 from launcher.spec.model import CodeSpec, DataSpec, Gpus, ImageSpec, Pip, Resources, Spec
-from launcher.spec.nodes import meaning, trap
+from launcher.spec.scalars import meaning, trap
 from launcher.spec.units import MisreadError, gpus, size_bytes, time_seconds
 
 GOOD = Path(__file__).parent / "golden" / "spec" / "good"
@@ -169,7 +169,7 @@ def test_traps_are_only_what_old_readers_change() -> None:
         (b"", "the spec is empty"),
         (b"name: a\x07\n", "U+0007 is not allowed"),
         (b"a: " + b"[" * 5000, "levels deep"),
-        (b"x" * (2 << 20), "larger than 1 MiB"),
+        (b"x" * (2 << 20), "larger than 128 KiB"),
     ],
 )
 def test_what_is_no_spec(tmp_path: Path, content: bytes, said: str) -> None:

@@ -14,7 +14,7 @@ from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec
 from launcher.spec.nodes import Entry
 from launcher.spec.reading import Reading, nearest, said
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17  # a parser in Python takes seconds for more
 
 
 def load(path: str | Path) -> Spec:
@@ -59,7 +59,7 @@ def read_text(path: str | Path) -> str:
         reason = getattr(e, "strerror", None) or e
         raise SpecError(f"it can't be read: {reason}", where=where) from e
     if len(data) > MAX_BYTES:
-        raise SpecError("it is larger than 1 MiB, and no spec is", where=where, hint="is this the right file?")
+        raise SpecError("it is larger than 128 KiB, and no spec is", where=where, hint="is this the right file?")
     return decoded(data, where)
 
 

@@ -1,14 +1,11 @@
 """Reads YAML text into nodes that know their line, column and key path, by the rules of YAML 1.2's core schema.
 
-PyYAML supplies the syntax only. What a plain scalar means is decided here, because YAML 1.1 (PyYAML's own rules)
-reads `no` as false, `010` as 8, `1:30` as 90 and `1e-3` as text. Where 1.1 and 1.2 disagree in a way that
-changes a result silently, the scalar carries a `trap`: the reason why it has to be written otherwise.
+PyYAML supplies the syntax only. What a plain scalar means, `launcher.spec.scalars` decides.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,24 +13,12 @@ import yaml
 
 from launcher.errors import Problem, Where
 from launcher.spec.model import Param
+from launcher.spec.scalars import meaning, trap
 
 MAX_NODES = 10_000
 MAX_DEPTH = 32
 
-INTEGER = re.compile(r"[-+]?[0-9]+")
-FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-PREFIXED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-OLD_BOOLEAN = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
-OLD_OCTAL = re.compile(r"[-+]?0[0-9]+")
-OLD_SEXAGESIMAL = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?")
-OLD_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
 PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
-FIXED: dict[str, Param] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,34 +64,20 @@ def plain(node: Node) -> Any:
     return {entry.key: plain(entry.value) for entry in node.entries}
 
 
-def meaning(text: str) -> Param:
-    """Return what a plain (unquoted) scalar means by YAML 1.2.2, section 10.3 (core schema)."""
-    if text in FIXED:
-        return FIXED[text]
-    if INTEGER.fullmatch(text) and len(text) < 1000:  # int() refuses more than 4300 digits
-        return int(text)
-    if PREFIXED.fullmatch(text):
-        return int(text, 0)
-    if FLOAT.fullmatch(text):
-        return float(text)
-    if SPECIAL_FLOAT.fullmatch(text):
-        return float(text.replace(".", "", 1))
-    return text
+class ShallowLoader(yaml.BaseLoader):
+    """PyYAML's syntax, no meanings, and an end to nesting before it costs time or Python's stack."""
 
+    depth = 0
 
-def trap(text: str) -> str | None:
-    """Return why a plain scalar is read differently by YAML 1.1 and 1.2, or None when it is not."""
-    if OLD_BOOLEAN.fullmatch(text):
-        return f"{text} is true or false for some YAML readers and text for others; write true or false, or quote it"
-    if OLD_OCTAL.fullmatch(text):
-        if int(text) == 0:
-            return None
-        return f"{text} is octal for some YAML readers and decimal for others; write {int(text)}, or quote it"
-    if OLD_SEXAGESIMAL.fullmatch(text):
-        return f"{text} is a number in base 60 for some YAML readers and text for others; quote it"
-    if OLD_UNDERSCORES.fullmatch(text):
-        return f"{text} is a number for some YAML readers and text for others; write it without _, or quote it"
-    return None
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, f"more than {MAX_DEPTH} levels deep", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class Composer:
@@ -197,11 +168,9 @@ def compose(text: str, file: str) -> tuple[Node | None, tuple[Problem, ...]]:
     """Parse YAML. Return its root (None for an empty or unreadable text) and what is wrong with it."""
     composer = Composer(file)
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = yaml.compose(text, Loader=ShallowLoader)
     except yaml.YAMLError as e:
         return None, (syntax_problem(e, text, file),)
-    except RecursionError:
-        return None, (Problem(message=f"more than {MAX_DEPTH} levels deep", where=Where(file=file)),)
     if root is None:
         return None, ()
     node = composer.node(root)
