@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}  # OCI's word -> Debian's
 
 
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What wheels are chosen for, in a lock's words."""
+
+    python: str
+    libc: str
+    architecture: str
+
+
 def resolve(
     spec: Spec,
     *,
@@ -40,8 +51,7 @@ def resolve(
     """
     asked = asked_python(spec)
     architecture = architecture_of(spec)
-    base = debian(spec, architecture, previous, upgrade, cache, progress)
-    wheels = python(asked, base, architecture, previous, upgrade, cache, progress)
+    base, wheels = packages(spec, asked, architecture, previous, upgrade, cache, progress)
     data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
     paths = fetch((*base.debs, *wheels), cache, default_sources(asked.options), progress)
     return Lock(
@@ -65,6 +75,36 @@ def architecture_of(spec: Spec) -> str:
         raise ResolveError(f"no image can be made for `{spec.image.platform}`", hint=f"known are {known}") from None
 
 
+def packages(
+    spec: Spec,
+    asked: Asked,
+    architecture: str,
+    previous: Lock | None,
+    upgrade: Upgrade,
+    cache: Cache,
+    progress: Progress,
+) -> tuple[DebianSet, tuple[Wheel, ...]]:
+    """Resolve Debian, and Python for what it gives.
+
+    When there is a lock already, its Python and libc are most likely those that come out again: then both are asked
+    at the same time, which halves the time of a lock that changes nothing.
+    """
+    guess = likely(previous, architecture)
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(python, asked, guess, previous, upgrade, cache, progress) if guess else None
+        base = debian(spec, architecture, previous, upgrade, cache, progress)
+        target = Target(python=base.python, libc=base.libc, architecture=architecture)
+        if early and guess == target:
+            return base, early.result()
+    return base, python(asked, target, previous, upgrade, cache, progress)
+
+
+def likely(previous: Lock | None, architecture: str) -> Target | None:
+    if previous is None or previous.python is None:
+        return None
+    return Target(python=previous.python, libc=previous.libc, architecture=architecture)
+
+
 def debian(
     spec: Spec, architecture: str, previous: Lock | None, upgrade: Upgrade, cache: Cache, progress: Progress
 ) -> DebianSet:
@@ -84,21 +124,20 @@ def debian(
 
 def python(
     asked: Asked,
-    base: DebianSet,
-    architecture: str,
+    target: Target,
     previous: Lock | None,
     upgrade: Upgrade,
     cache: Cache,
     progress: Progress,
 ) -> tuple[Wheel, ...]:
     """Resolve the Python requirements for what the base has."""
-    check_python(asked, base.python)
+    check_python(asked, target.python)
     wheels = resolve_python(
         asked.requirements,
         constraints=asked.constraints,
-        python=base.python,
-        libc=base.libc,
-        architecture=architecture,
+        python=target.python,
+        libc=target.libc,
+        architecture=target.architecture,
         previous=previous.wheels if previous else (),
         upgrade=upgrade,
         indexes=configured(asked.options),
