@@ -18,6 +18,7 @@ BLOCK = 512
 END = bytes(BLOCK)
 MOST_PROBLEMS = 20
 LONG_NAME, LONG_LINK = b"L", b"K"
+WITH_DATA = (b"0", b"\0", b"7", LONG_NAME, LONG_LINK, b"x", b"g")
 LONGEST_NAME = 1 << 16
 FORBIDDEN = {
     b"3": "a character device",
@@ -62,7 +63,7 @@ class Reader:
             if entry := self.entry(header, content):
                 self.entries.append(entry)
         except ValueError as e:
-            name = header.name.decode("utf-8", "backslashreplace")
+            name = header.name.decode("utf-8", "backslashreplace").replace("\n", "\\n")
             self.problems.append(Problem(message=f"{self.label}: {name}: {e}"))
 
     def entry(self, header: Header, content: int) -> Entry | None:
@@ -135,7 +136,7 @@ def headers(data: mmap.mmap, size: int, label: str) -> Iterator[tuple[Header, in
             raise ImageError(f"{label}: the archive breaks off after {size} bytes: its end is missing")
         header = read_header(block, at, label)
         at += BLOCK
-        stored = header.size if header.type in (b"0", b"\0", b"7", LONG_NAME, LONG_LINK) else 0
+        stored = header.size if header.type in WITH_DATA else 0
         if at + stored > size:
             told = long.get(LONG_NAME, header.name).decode("utf-8", "backslashreplace")
             raise ImageError(f"{label}: {told}: says it is {stored} bytes long, but the archive ends before that")

@@ -48,7 +48,9 @@ def pieces(path: Path, part: Part, label: str, limit: int) -> Iterator[bytes]:
         except (lzma.LZMAError, EOFError, OSError, ValueError) as e:
             if getattr(e, "errno", None):  # a full disk or a broken one: not the package's fault
                 raise
-            raise ImageError(f"{label}: {part.name}: can't be decompressed: {e}", hint=damaged_hint()) from e
+            raise ImageError(
+                f"{label}: {part.name}: can't be decompressed, it is damaged or cut off", hint=damaged_hint()
+            ) from e
 
 
 def bomb(part: Part, label: str, limit: int) -> ImageError:

@@ -71,6 +71,8 @@ def libraries(system: System, folder: str, machine: int) -> dict[str, str]:
         if library and library.machine == machine:
             soname = library.soname or name
             found.setdefault(soname, f"{folder}/{soname if soname in names else name}")
+            if name.endswith(".so") and soname != name and soname.startswith(name):
+                found.setdefault(name, f"{folder}/{name}")  # ldconfig lists development links, too
     return found
 
 

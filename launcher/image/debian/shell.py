@@ -17,8 +17,10 @@ HERE_DOCUMENT = re.compile(r"<<-?\s*['\"]?(\w+)")
 
 def calls(script: str, program: str) -> Iterator[list[str]]:
     """Yield the words after `program` of each simple command that runs it. Comments and here documents are skipped."""
+    if program not in script:
+        return
     for line in commands(script):
-        for command in SEPARATOR.split(line):
+        for command in SEPARATOR.split(line) if program in line else ():
             words = literal_words(command)
             if words and words[0].rsplit("/", 1)[-1] == program:
                 yield words[1:]
