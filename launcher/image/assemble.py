@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from launcher.cache import Cache
@@ -13,37 +11,23 @@ from launcher.digest import sha256_bytes
 from launcher.errors import FetchError, Problem
 from launcher.image import wheel as wheels
 from launcher.image.debian_layers import debian_layers
-from launcher.image.layers import LayerPlan, WheelFiles, key_of, skeleton, wheel_layers
+from launcher.image.kept import note_layers, note_of, noted_layer, noted_layers
+from launcher.image.keys import debian_key
+from launcher.image.layers import LayerPlan, WheelFiles, skeleton, wheel_layers
 from launcher.image.listing import listing_bytes
-from launcher.image.oci import Image, Layer, describe
+from launcher.image.oci import Layer
 from launcher.image.tar import write_layer
 from launcher.lock.model import Artifact, Lock
-from launcher.progress import SILENT, Progress, Task
+from launcher.progress import Progress, Task
 
-WORKERS = max(2, os.cpu_count() or 2)
 THREADS_PER_LAYER = 2  # one inflates and writes, one hashes; more layers at once than cores bear only wait
-
-
-def build(lock: Lock, cache: Cache, *, workers: int = WORKERS, progress: Progress = SILENT) -> Image:
-    """Return the image of a lock whose artifacts are in the cache.
-
-    Raises FetchError when one isn't, ImageError when one can't be unpacked or two of them disagree,
-    DiskFullError when the cache has no room. The result doesn't depend on `workers`.
-    """
-    debs, pips = sorted(a.sha256 for a in lock.debs), sorted(a.sha256 for a in lock.wheels)
-    key = key_of("image", debs, pips, lock.python)
-    layers = noted_layers(cache, key)
-    if layers is None:
-        layers = assemble(lock, cache, workers, progress)
-        note_layers(cache, key, layers)
-    return describe(lock, layers)
 
 
 def assemble(lock: Lock, cache: Cache, workers: int, progress: Progress) -> list[Layer]:
     """Make whatever layers of a lock the cache lacks; return all of them in stacking order."""
     paths = artifact_paths(lock.artifacts, cache)
     debs = [(deb, paths[deb.sha256]) for deb in lock.debs]
-    key = key_of("debian", sorted(deb.sha256 for deb, _ in debs))
+    key = debian_key(lock)
     debian = noted_layers(cache, key)
     with cache.scratch() as scratch:
         with ThreadPoolExecutor(1) as beside:  # xz lets go of the interpreter's lock while wheels are listed
@@ -115,29 +99,3 @@ def keep_listing(listing: bytes, cache: Cache, part: Path) -> str:
     part.write_bytes(listing)
     cache.adopt("artifacts", digest, part)
     return digest
-
-
-def note_of(layer: Layer) -> dict[str, object]:
-    return {name: value for name, value in asdict(layer).items() if name != "path"}
-
-
-def noted_layer(cache: Cache, note: object) -> Layer | None:
-    """Read a layer's note back; None when it is not a note or the layer is no longer there, whole."""
-    if not isinstance(note, dict) or note.keys() != {"rank", "name", "diff_id", "size", "listing"}:
-        return None
-    path = cache.find("blobs", note["diff_id"])
-    listing = cache.find("artifacts", note["listing"])
-    return Layer(**note, path=path) if path and listing else None
-
-
-def noted_layers(cache: Cache, key: str) -> list[Layer] | None:
-    """Return the layers of an image that was assembled before, if all of them are still there, whole."""
-    note = cache.note("images", key)
-    if not isinstance(note, list):
-        return None
-    layers = [noted_layer(cache, entry) for entry in note]
-    return [x for x in layers if x] if all(layers) else None
-
-
-def note_layers(cache: Cache, key: str, layers: Sequence[Layer]) -> None:
-    cache.write_note("images", key, [note_of(x) for x in layers])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launcher.digest import sha256_bytes
 from launcher.image.debian import compose
+from launcher.image.keys import key_of
 from launcher.image.layers import (
     BASE,
     BIG,
@@ -16,7 +17,6 @@ from launcher.image.layers import (
     PACKAGES,
     SYSTEM,
     LayerPlan,
-    key_of,
     with_parents,
 )
 from launcher.image.tree import Bytes, Entry

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.cache import disk_full
 from launcher.errors import IntegrityError, TargetError
-from launcher.image.oci import Image, Layer, archive_entries
+from launcher.image.archive import archive_entries
+from launcher.image.oci import Image, Layer
 from launcher.image.tar import coalesced, layer_chunks
 from launcher.image.tree import Entry, Slice
 

@@ -15,15 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.digest import canonical_json, sha256_bytes
 from launcher.errors import ImageError, Problem
 from launcher.image.inflate import ZipMember
+from launcher.image.keys import key_of
 from launcher.image.tar import in_order
 from launcher.image.tree import Bytes, Entry
 from launcher.lock.model import Wheel
-
-ASSEMBLER = 1
-"""Raised whenever the same lock would give other bytes than before; part of every cache key and of each lock."""
 
 BIG_BYTES = 20_000_000
 MOST_SOLO_LAYERS = (
@@ -55,11 +52,6 @@ class WheelFiles:
     @property
     def size(self) -> int:
         return sum(entry.content.size for entry in self.entries if entry.content)
-
-
-def key_of(*parts: object) -> str:
-    """Return a cache key for a layer made of `parts` (JSON values) by this assembler."""
-    return sha256_bytes(canonical_json([ASSEMBLER, *parts]))
 
 
 def with_parents(entries: Iterable[Entry], folders: Mapping[str, Entry]) -> list[Entry]:
