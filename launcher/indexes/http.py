@@ -8,6 +8,7 @@ import random
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ LONGEST_PAUSE_S = 20.0
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 GONE = frozenset({404, 410})
 CLOSED = frozenset({401, 403, 407})
-CHUNK_BYTES = 1 << 18
 NETWORK = "check the network and the proxy settings, or fetch from a vault"
 LOGIN = "check the credentials that pip, uv or ~/.netrc have for this host"
 
@@ -64,7 +64,9 @@ class Http:
     @functools.cached_property
     def client(self) -> httpx.Client:
         """Opened when it is first used: most locks find everything in the cache."""
-        return open_client(self.cert, self.trusted_hosts)
+        client = open_client(self.cert, self.trusted_hosts)
+        weakref.finalize(self, client.close)
+        return client
 
     @functools.cached_property
     def netrc(self) -> httpx.Auth | None:
@@ -142,7 +144,7 @@ class Resuming:
     def __init__(self, http: Http, url: str, first: httpx.Response, stack: contextlib.ExitStack) -> None:
         self.http, self.url, self.stack = http, url, stack
         self.validator = strong_validator(first.headers)
-        self.chunks = first.iter_raw(CHUNK_BYTES)
+        self.chunks = first.iter_raw()  # as they come: a size would hold bytes back that are lost when it is cut
         self.offset = 0
         self.cuts = 0
 
@@ -171,9 +173,9 @@ class Resuming:
         if response is None:
             raise FetchError(f"{shown(self.url)}: vanished while it was read", hint=NETWORK)
         if response.status_code == 206:
-            self.chunks = response.iter_raw(CHUNK_BYTES)
+            self.chunks = response.iter_raw()
         else:
-            self.chunks = skip(response.iter_raw(CHUNK_BYTES), self.offset)
+            self.chunks = skip(response.iter_raw(), self.offset)
 
 
 def skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
