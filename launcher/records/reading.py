@@ -61,8 +61,8 @@ def quick(store: Store, run: str, now: float | None = None) -> Record:
 
 
 def runs(store: Store) -> tuple[str, ...]:
-    """Return the names of all runs, as their folders are called in the store."""
-    return store.folders(keys.runs())
+    """Return the ids of all runs."""
+    return tuple(keys.unquoted(part) for part in store.folders(keys.runs()))
 
 
 def ls(store: Store, *, name: str | None = None, limit: int | None = None, now: float | None = None) -> list[Record]:

@@ -20,6 +20,7 @@ TIMES = {
     "quiet_s": 3.0,  # a checkpoint file counts as finished when it was closed and unchanged for so long
     "quiet_folder_s": 10.0,  # and a folder: its files may come one after another
     "left_s": 2.0,  # what is left of the command's process group has so long between SIGTERM and SIGKILL
+    "retry_s": 0.5,  # the first pause after the store refused something; each next one is twice as long
     "restore_s": 60.0,  # how long to try to read a store that doesn't answer, before the command starts
 }
 

@@ -55,7 +55,7 @@ class Keeper:
         for attempt_left in reversed(range(TRIES)):
             if self.keep_checkpoints(final=True, last=attempt_left == 0):
                 break
-            time.sleep(0.5)
+            time.sleep(self.attempt.times["retry_s"])
         self.keep_outputs()
         self.tally.collect(self.outbox, final=True)
         self.close()
@@ -123,7 +123,7 @@ class Keeper:
             except Exception as e:
                 self.not_kept(what, e, last=left == 0)
             if left:
-                time.sleep(2.0 ** (TRIES - left - 2))
+                time.sleep(self.attempt.times["retry_s"] * 2.0 ** (TRIES - 1 - left))
 
     def not_kept(self, what: str, error: Exception, last: bool) -> None:
         why = f"{what}: {str(error).partition(chr(10))[0]}"

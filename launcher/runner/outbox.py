@@ -79,11 +79,11 @@ class Outbox:
 
     def work(self, every_s: float, pulse: Callable[[Outbox], None]) -> None:
         """Ship for ever; call `pulse` about every `every_s` seconds."""
-        pause_s = 0.5
+        first_s = pause_s = self.attempt.times["retry_s"]
         while True:
             pulse(self)
             if self.ship_all():
-                pause_s = 0.5
+                pause_s = first_s
                 self.wait(every_s)
             else:
                 time.sleep(pause_s)

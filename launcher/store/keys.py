@@ -118,9 +118,16 @@ def quoted(name: str, keep: str = "") -> str:
     """Percent-encode what some store refuses in a key: control characters, `#`, `%`, `\\`, `*`, `?` and their like,
     bytes that are no UTF-8, and names that are only dots."""
     if not name.strip("."):
-        return name.replace(".", "%2E") or "%"
+        return name.replace(".", "%2E")
     return "".join(c if c in keep or (c.isprintable() and c not in '/#%\\*?"<>|:') else escape(c) for c in name)
 
 
 def escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def unquoted(part: str) -> str:
+    """Return the name that `quoted` made a part of a key of."""
+    pieces = part.split("%")
+    data = pieces[0].encode() + b"".join(bytes([int(p[:2], 16)]) + p[2:].encode() for p in pieces[1:])
+    return data.decode("utf-8", "surrogateescape")

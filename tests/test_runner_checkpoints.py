@@ -1,0 +1,197 @@
+"""The runner: checkpoints are taken whole, come back whole, and survive SIGKILL at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.digest import sha256_bytes
+from launcher.runner.checkpoints import Watch, candidates
+from launcher.store import keys
+from tests.attempts import Bench, wait_for
+
+FOLDER = "f = os.environ['LAUNCHER_CHECKPOINT_DIR']\n"
+WAIT = "while not os.path.exists('go'): time.sleep(0.02)\n"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "run")
+
+
+def kept(bench: Bench) -> list[str]:
+    return [event["name"] for event in bench.events("checkpoint")]
+
+
+def whole(bench: Bench) -> int:
+    """Check that every checkpoint that a reader sees is whole; return how many there are."""
+    manifests = [
+        entry.key for entry in bench.store.list(keys.checkpoints(bench.run)) if entry.key.endswith("manifest.json")
+    ]
+    for key in manifests:
+        for file in json.loads(bench.store.get(key))["files"]:
+            if "link" in file:
+                continue
+            assert sha256_bytes(bench.store.get(keys.blob(bench.run, file["sha256"]))) == file["sha256"]
+    for entry in bench.store.list(f"runs/{bench.run}/blobs/"):
+        assert sha256_bytes(bench.store.get(entry.key)) == entry.key.rpartition("/")[2]
+    return len(manifests)
+
+
+def test_finished_ones_are_taken_while_the_command_runs(bench: Bench) -> None:
+    script = FOLDER + (
+        "open(f + '/a', 'w').write('A'); open(f + '/b.tmp', 'w').write('half'); open(f + '/.c', 'w').write('hidden')\n"
+        "os.mkdir(f + '/d.part'); open(f + '/d.part/x', 'w').write('X'); os.mkdir(f + '/d.part/e')\n"
+        "open(f + '/d.part/e/y', 'w').write('Y'); os.symlink('e/y', f + '/d.part/l')\n"
+        "os.rename(f + '/d.part', f + '/d')\n"
+        "held = open(f + '/held', 'w'); held.write('so far'); held.flush()\n"
+    )
+    with bench.start(bench.script(script + WAIT)) as process:
+        wait_for(lambda: sorted(kept(bench)) == ["a", "d"])
+        time.sleep(1.5)
+        assert sorted(kept(bench)) == ["a", "d"], "what is open, hidden or marked as unfinished waits"
+        (bench.cwd / "go").touch()
+        process.communicate(timeout=20)
+    assert sorted(kept(bench)) == ["a", "d", "held"], "at the end everything is taken, but what is marked as unfinished"
+    assert whole(bench) == 3
+
+
+def test_the_next_attempt_finds_the_newest_and_nothing_else(bench: Bench) -> None:
+    first = FOLDER + (
+        "for n in range(3):\n  open(f + f'/{n}', 'w').write(str(n)); time.sleep(0.02)\n"
+        "os.mkdir(f + '/last'); open(f + '/last/run.sh', 'w').write('go'); os.chmod(f + '/last/run.sh', 0o755)\n"
+        "os.symlink('run.sh', f + '/last/link'); open(f + '/half.tmp', 'w')\n"
+    )
+    bench.python(first)
+    second = FOLDER + (
+        "print(os.listdir(f), oct(os.stat(f + '/last/run.sh').st_mode)[-3:], os.readlink(f + '/last/link'))\n"
+        "print(os.listdir(os.environ['LAUNCHER_OUTPUT_DIR']), os.environ['LAUNCHER_ATTEMPT'])\n"
+    )
+    done = bench.go(bench.script(second), 2)
+    assert done.stdout.decode() == "['last'] 755 run.sh\n[] 2\n", done.stderr
+    assert [event["name"] for event in bench.events("restored")] == ["last"]
+    assert len(kept(bench)) == 4, "what was restored is not taken again"
+
+
+def test_a_name_written_again_is_a_newer_checkpoint(bench: Bench) -> None:
+    script = FOLDER + "open(f + '/last.pt', 'w').write('old')\n" + WAIT + "open(f + '/last.pt', 'w').write('new')\n"
+    with bench.start(bench.script(script)) as process:
+        wait_for(lambda: kept(bench) == ["last.pt"])
+        (bench.cwd / "go").touch()
+        process.communicate(timeout=20)
+    assert kept(bench) == ["last.pt", "last.pt"] and whole(bench) == 2
+    bench.script(FOLDER + "print(open(f + '/last.pt').read())")
+    assert bench.go(list(bench.record().argv), 2).stdout == b"new\n"
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "manifest"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(bench: Bench, damage: str) -> None:
+    argv = bench.script(FOLDER + "open(f + '/1', 'w').write('one'); time.sleep(0.05); open(f + '/2', 'w').write('two')")
+    bench.go(argv)
+    newest = json.loads(bench.store.get(keys.checkpoint(bench.run, 1, 1)))
+    assert newest["name"] == "2"
+    blob = keys.blob(bench.run, newest["files"][0]["sha256"])
+    if damage == "flip":
+        bench.store.put(blob, b"twO")
+    elif damage == "remove":
+        bench.store.delete(blob)
+    else:
+        bench.store.put(keys.checkpoint(bench.run, 1, 1), b'{"name": "../../escape", "kind": "file", "files": []}')
+    bench.script(FOLDER + "print(os.listdir(f))")
+    done = bench.go(argv, 2)
+    assert done.stdout == b"['1']\n"
+    assert b"a checkpoint is damaged" in done.stderr
+    assert "damaged checkpoint passed over" in bench.record().attempts[1].problems[0]
+
+
+def test_an_attempt_that_cannot_read_checkpoints_does_not_begin_from_nothing(bench: Bench) -> None:
+    argv = bench.script(FOLDER + "open(f + '/1', 'w').write('one')")
+    bench.go(argv)
+    (bench.root / "elsewhere").write_text("a file, no folder")
+    done = bench.go(argv, 2, store=f"file://{bench.root}/elsewhere", times={"restore_s": 0.5})
+    assert done.returncode == 125
+    assert b"checkpoints can't be read" in done.stderr
+
+
+def test_candidates_come_oldest_first(tmp_path: Path) -> None:
+    for at, name in enumerate(("b", "a", "x.tmp", ".h", "c")):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (at, at))
+    (tmp_path / "link").symlink_to("a")
+    assert candidates(str(tmp_path)) == ["b", "a", "c"]
+
+
+def test_a_growing_file_is_not_finished(tmp_path: Path) -> None:
+    watch = Watch(str(tmp_path), 1.0, 1.0, {})
+    for now in range(5):
+        (tmp_path / "grows").write_text("x" * now + "y")
+        assert watch.finished(float(now), False) == []
+    assert watch.finished(4.5, False) == []
+    assert [name for name, _ in watch.finished(5.5, False)] == ["grows"]
+
+
+TRAINING = """
+folder, out = os.environ['LAUNCHER_CHECKPOINT_DIR'], os.environ['LAUNCHER_OUTPUT_DIR']
+names = sorted(os.listdir(folder))
+state = json.load(open(os.path.join(folder, names[-1], 'state'))) if names else {'step': 0, 'value': 1}
+for step in range(state['step'], 40):
+    state = {'step': step + 1, 'value': (state['value'] * 48271 + step) % 2147483647}
+    print(json.dumps({'step': step, 'loss': state['value']}), file=open(os.environ['LAUNCHER_METRICS'], 'a'))
+    print('step', step, flush=True)
+    part = os.path.join(folder, f'{step:04d}.tmp')
+    os.mkdir(part)
+    with open(part + '/weights', 'wb') as f: f.write(str(state['value']).encode() * 20000)
+    json.dump(state, open(part + '/state', 'w'))
+    os.rename(part, part[:-4])
+    time.sleep(0.02)
+json.dump(state, open(out + '/final', 'w'))
+"""
+
+
+def final(bench: Bench) -> str:
+    record = bench.record()
+    assert (record.state, record.complete) == ("succeeded", True)
+    assert record.outputs is not None
+    return str(record.outputs["digest"])
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_run_comes_to_the_same_end(tmp_path: Path) -> None:
+    """25 times SIGKILL for the runner, at any moment from its first instruction on; then the run may finish."""
+    calm = Bench(tmp_path / "calm")
+    begun = time.monotonic()
+    calm.go(calm.script(TRAINING))
+    usual_s = time.monotonic() - begun
+    bench, chance = Bench(tmp_path / "killed"), random.Random(1)
+    argv, attempt, taken = bench.script(TRAINING), 0, 0
+    for attempt in range(1, 26):
+        with bench.start(argv, attempt, times={"quiet_s": 0.05, "quiet_folder_s": 0.05}) as process:
+            time.sleep(chance.uniform(0, min(usual_s, 1.2)))
+            pids = {event["pid"] for event in bench.events("started") if event["attempt"] == attempt}
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        end_group(pids)
+        now = whole(bench)
+        assert now >= taken
+        taken = now
+        assert bench.record().state in ("queued", "running", "succeeded")
+    bench.go(argv, attempt + 1)
+    assert final(bench) == final(calm)
+    assert taken >= 1, "some checkpoint was taken between two kills"
+    logged = {line.split(b" F ")[1] for line in bench.logs().splitlines()}
+    assert {b"step %d" % step for step in range(40)} <= logged
+
+
+def end_group(pids: set[int]) -> None:
+    """End what a killed runner left behind, as the container's end would."""
+    for pid in pids:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,170 @@
+"""The runner: signals reach the command, grace has an end, and orphans are looked after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attempts import Bench, wait_for
+
+NOTED = """
+def note(number, frame):
+    print('got', signal.Signals(number).name, flush=True)
+    if number in STOP: sys.exit(9)
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+for number in (*STOP, signal.SIGUSR1, signal.SIGUSR2): signal.signal(number, note)
+print('ready', flush=True)
+while True: time.sleep(0.05)
+"""
+DEAF = """
+for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)
+print('ready', flush=True)
+time.sleep(60)
+"""
+FLOOD = """
+signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+print('ready', flush=True)
+while True: os.write(1, b'x' * 4096)
+"""
+ORPHANS = """
+for n in range(50): os.system('sh -c "sleep 0.1 &"')
+time.sleep(1)
+states = [open(f'/proc/{p}/stat').read().split(')')[1].split()[0] for p in os.listdir('/proc') if p.isdigit()]
+print(states.count('Z'), os.getppid())
+"""
+GROUP = """
+sh -c 'trap "echo inner; exit 0" TERM; while :; do sleep 0.05; done' &
+trap 'wait; echo outer; exit 4' TERM
+echo ready; wait; wait
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "run")
+
+
+def ready(bench: Bench, script: str, **told: Any) -> Any:
+    process = bench.start(bench.script(script), **told)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_user_signal_is_passed_on(bench: Bench, number: signal.Signals) -> None:
+    with ready(bench, NOTED) as process:
+        process.send_signal(number)
+        assert process.stdout.readline() == f"got {number.name}\n".encode()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    told = [(event["signal"], event["stops"], event["forwarded"]) for event in bench.events("signal")]
+    assert told == [(number.name, False, True), ("SIGTERM", True, True)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_signal_gives_the_command_time_and_its_code_comes_back(bench: Bench, number: signal.Signals) -> None:
+    with ready(bench, NOTED) as process:
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == (f"got {number.name}\n".encode(), 9)
+    record = bench.record()
+    assert (record.state, record.reason) == ("killed", f"asked to stop by {number.name}, ended with code 9")
+    assert record.complete
+
+
+def test_the_default_action_of_a_signal_is_the_commands(bench: Bench) -> None:
+    with ready(bench, "print('ready', flush=True)\ntime.sleep(60)") as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert bench.record().exit == {"code": 143, "signal": "SIGTERM"}
+
+
+def test_after_the_grace_a_deaf_command_is_killed(bench: Bench) -> None:
+    with ready(bench, DEAF, times={"grace_s": 0.5}) as process:
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert 0.4 < time.monotonic() - begun < 5
+    assert process.returncode == 137
+    assert "did not end in time after SIGTERM" in (bench.record().reason or "")
+
+
+def test_a_second_signal_at_once_is_the_first_one_again_and_a_later_one_kills(bench: Bench) -> None:
+    with ready(bench, DEAF) as process:
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        assert process.poll() is None
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode == 137
+
+
+def test_the_whole_process_group_gets_the_signal(bench: Bench) -> None:
+    with bench.start(["sh", "-c", GROUP]) as process:
+        process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert (sorted(out.split()), process.returncode) == ([b"inner", b"outer"], 4)
+
+
+def test_a_signal_is_passed_on_while_nobody_reads_the_output(bench: Bench) -> None:
+    with ready(bench, FLOOD) as process:
+        time.sleep(0.5)  # every pipe is full by now, and the runner waits for us
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: bench.events("started"))
+        time.sleep(0.5)
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(timeout=20) == 5
+
+
+def test_what_is_left_of_the_group_is_ended(bench: Bench) -> None:
+    done = bench.go(["sh", "-c", "sleep 98765 & (trap '' TERM; sleep 87654) & echo $!"])
+    assert done.returncode == 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert path.read_bytes() not in (b"sleep\00098765\0", b"sleep\00087654\0")
+        except OSError:
+            continue
+
+
+def test_a_stopped_run_that_is_requeued_writes_no_record(bench: Bench) -> None:
+    with ready(bench, NOTED, requeue=True) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert not bench.store.exists("runs/run-1/record.json")
+    assert bench.go(bench.script(NOTED.replace("while True: time.sleep(0.05)", "")), 2).returncode == 0
+    assert (bench.record().state, len(bench.record().attempts)) == ("succeeded", 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root or user namespaces")
+def test_as_process_1_it_collects_orphans(bench: Bench, tmp_path: Path) -> None:
+    """Fifty grandchildren outlive their parents; none may stay a zombie."""
+    bench.start(bench.script(ORPHANS)).communicate(timeout=60)  # writes attempt.json, and is the first attempt
+    config = bench.folder / "attempt.json"
+    config.write_text(config.read_text().replace('"attempt": 1', '"attempt": 2'))
+    command = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        str(bench.bundle),
+        str(config),
+    ]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"0 1\n"), done.stderr
