@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -90,6 +91,14 @@ def test_a_broken_import_within_a_verb_is_a_bug_and_not_a_missing_verb(
     assert "no_such_library" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("args", [[], ["-q"]])
+def test_no_verb_at_all_tells_the_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(args) == 2
+    told = capsys.readouterr()
+    assert "launcher --help" in told.err or told.err.startswith("Usage: launcher")
+    assert told.out == ""
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--version"]) == 0
     assert capsys.readouterr().out == f"launcher {__version__}\n"
@@ -104,7 +113,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["schema", "--jsn"], "no such option"),
         (["schema", "extra"], "extra"),
         (["probe", "--level", "x"], "'x' is not a valid integer"),
-        (["-q"], "missing command"),
+        (["schema", "-q"], "it stands before the verb: `launcher -q ...`"),
     ],
 )
 def test_slips_of_the_command_line(
@@ -163,6 +172,15 @@ def test_debug_prints_the_traceback_and_keeps_no_file(
     assert invoke(["--debug", "probe"]) == 70
     assert "Traceback" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 1), (errno.ENOSPC, 73), (errno.ENOENT, 70)])
+def test_what_the_machine_refuses_is_no_bug(
+    number: int, code: int, verb: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb.body = failing(OSError(number, "Refused", "/some/file"))  # type: ignore[attr-defined]
+    assert invoke(["--debug", "probe"]) == code
+    assert "/some/file" in capsys.readouterr().err
 
 
 def test_interrupts(verb: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,42 @@ def test_paths_with_a_home_or_a_loop_or_too_long_a_name(tmp_path: Path, monkeypa
     for bad in ("loop", "~nobody-of-that-name/x", "n" * 300):
         with pytest.raises(SpecError, match="is not there"):
             loads(text % bad, tmp_path / "e.yaml")
+
+
+def test_damaged_specs_are_refused_or_read_and_never_crash(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "- ",
+        "\n",
+        "  ",
+        '"',
+        "'",
+        "&a ",
+        "*a",
+        "#",
+        "null",
+        "1e9",
+        "~",
+        "|",
+        "{lr}",
+        "!x ",
+        "? ",
+    ]
+    texts = [path.read_text() for path in sorted(GOOD.glob("*.yaml"))]
+    for _ in range(300):
+        text = chance.choice(texts)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(text))
+            text = text[:at] + chance.choice(words) + text[at + chance.choice((0, 0, 1, 8)) :]
+        try:
+            loads(text, GOOD / "damaged.yaml")
+        except SpecError as e:
+            assert all(problem.where for problem in e.problems)
 
 
 def test_a_parameter_with_a_bad_value_is_not_called_unknown_too() -> None:

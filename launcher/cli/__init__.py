@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -90,6 +89,8 @@ def nearest_verb(word: str) -> str:
 @click.pass_context
 def launcher(ctx: click.Context, quiet: bool, verbose: int, debug: bool) -> None:
     """Compile an experiment spec into a lock, the lock into a bit-identical image, and run it anywhere."""
+    import logging  # late: it costs a tenth of `launcher --help`
+
     from launcher.cli.settings import Settings
 
     ctx.obj = Settings(quiet=quiet, verbose=verbose)

@@ -16,11 +16,18 @@ import click
 
 from launcher import __version__
 from launcher.cli.output import json_text
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import DiskFullError, LauncherError, UsageError
 
 INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 BUG = 70
+# A group that was called alone tells its help; click before 8.2 has no such error, and prints it itself.
+NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
+    kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind
+)
+# What a machine may refuse to any program: nobody's bug. A missing file is not here: its verb has to tell it better.
+OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
+OF_THE_GROUP = ("-q", "--quiet", "-v", "--verbose", "--debug")
 
 
 def tell(error: BaseException, args: list[str]) -> int:
@@ -32,8 +39,13 @@ def tell(error: BaseException, args: list[str]) -> int:
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         silence_stdout()
         return BROKEN_PIPE
+    if isinstance(error, NO_ARGUMENTS):
+        say(error.format_message())
+        return UsageError.exit_code
     if isinstance(error, click.ClickException):
         error = usage_error(error)
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        error = machine_error(error)
     if "--debug" in own:
         say("".join(traceback.format_exception(error)).rstrip())
     if not isinstance(error, LauncherError):
@@ -59,11 +71,20 @@ def usage_error(error: click.ClickException) -> UsageError:
     path = context.command_path if context else "launcher"
     near = list(getattr(error, "possibilities", None) or ())
     hint = f"did you mean {' or '.join(near)}? " if near else ""
+    if isinstance(error, click.NoSuchOption) and error.option_name in OF_THE_GROUP:
+        hint = f"it stands before the verb: `launcher {error.option_name} ...`. "
     message = getattr(error, "message", "") or error.format_message()
     if isinstance(error, (click.BadParameter, click.NoSuchOption)):
         message = error.format_message().partition(" (Possible")[0].partition(" Did you mean")[0]
     message = message[:1].lower() + message[1:].rstrip(".")
     return UsageError(message, hint=f"{hint}`{path} --help` tells what it takes")
+
+
+def machine_error(error: OSError) -> LauncherError:
+    """Say what the operating system refused."""
+    place = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (DiskFullError if full else LauncherError)(f"{place}{error.strerror}")
 
 
 def bug(error: BaseException, args: list[str], *, keep: bool) -> LauncherError:

@@ -101,7 +101,8 @@ def distributions(folder: Path, parsed: Mapping[Path, ast.Module]) -> tuple[str,
     names: set[str] = set()
     for tree in parsed.values():
         names |= set(imported(tree))
-    foreign = names - set(sys.stdlib_module_names) - own_modules(folder, parsed)
+    foreign = {name for name in names - set(sys.stdlib_module_names) if name.isascii() and not name.startswith("_")}
+    foreign -= own_modules(folder, parsed)
     return tuple(sorted({DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in foreign}, key=str.lower))
 
 
