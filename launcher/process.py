@@ -41,6 +41,23 @@ def run(
     return done
 
 
+def start(
+    args: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (), hint: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that writes to this process's own stdout and stderr, and leave it running.
+
+    It gets a session of its own: a terminal's Ctrl-C reaches it only when it is passed on. Raises ProcessError when
+    the program is missing.
+    """
+    log.debug("start %s", shlex.join(args))
+    try:
+        return subprocess.Popen(
+            args, stdin=subprocess.DEVNULL, env=env, cwd="/", start_new_session=True, pass_fds=pass_fds
+        )
+    except OSError as e:
+        raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+
+
 def last_lines(done: subprocess.CompletedProcess[bytes]) -> str:
     """Return the end of what a program said, for an error message."""
     said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from launcher.job import Job
+from launcher.errors import TargetError
+from launcher.job import Job, to_json
 
 if TYPE_CHECKING:
     from launcher.image.oci import Image
+
+
+class Unusable(TargetError):  # noqa: N818 - reads as what it says of a runtime
+    """A runtime that can't work on this machine, whatever the container; another one may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +101,13 @@ class Work:
     job: Job
     image: Image
     code: Path
-    code_sha256: str
     store: Path
     attempt: int = 1
     data: Mapping[str, Path] = field(default_factory=dict)
+
+    def job_json(self) -> Any:
+        """Return the job in JSON's own types."""
+        return json.loads(to_json(self.job))
 
 
 class Target(Protocol):

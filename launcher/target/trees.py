@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import marshal
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -28,22 +28,28 @@ def tree(cache: Cache, sha256: str, archive: Path) -> Path:
 
     Raises ImageError when the archive is broken, DiskFullError when there is no room for it.
     """
-    folder = cache.root / "trees" / sha256
+    return kept(cache, sha256, lambda folder: unpack(archive, folder))
+
+
+def kept(cache: Cache, name: str, fill: Callable[[Path], None]) -> Path:
+    """Return the folder of this name; `fill` makes its content where it is missing or was touched."""
+    folder = cache.root / "trees" / name
     with disk_full(cache.root):
         folder.parent.mkdir(exist_ok=True)
         with exclusive(folder.with_suffix(".lock")):
-            noted = cache.note("trees", sha256)
+            noted = cache.note("trees", name)
             if noted is None or noted != looks(folder):
-                make(cache, folder, archive)
+                make(cache, folder, fill)
     return folder
 
 
-def make(cache: Cache, folder: Path, archive: Path) -> None:
-    """Unpack beside and swap in; the note comes last."""
+def make(cache: Cache, folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill beside and swap in; the note comes last."""
     with cache.scratch() as scratch:
         new = scratch / "tree"
-        new.mkdir(mode=0o755)
-        unpack(archive, new)
+        new.mkdir()
+        new.chmod(0o755)
+        fill(new)
         if folder.exists():
             folder.rename(scratch / "old")
             make_removable(scratch / "old")

@@ -5,7 +5,7 @@ OCI's whiteouts (image-spec 1.1, layer.md) become those of overlayfs: a 0:0 devi
 Owners are left to whoever unpacks; times and permission bits are kept, set-user-id bits dropped.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH120, PTH211
 # names are bytes here, and there are tens of thousands of them
 from __future__ import annotations
 

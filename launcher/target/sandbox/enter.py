@@ -8,7 +8,7 @@ since the interpreter on both sides is the same: importing json or signal would 
 What happened is told on the report pipe, one line each: `started`, `refused STEP ERRNO WHAT`, `ended WAITSTATUS`.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH120, PTH211
 # pathlib costs more than everything that is done here
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ SKELETON_FOLDERS = (
     "data",
     "workspace",
     "opt/launcher",
-    "var/cache/launcher",
+    "var/cache/launcher/pycache",
 )
 SKELETON_FILES = ("etc/resolv.conf", "etc/hosts", "etc/passwd", "etc/group")
 QUIET = MS_NOSUID | MS_NODEV

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from launcher.errors import TargetError
+from launcher.target.model import Unusable
 
 OTHERS = "or run with --runtime docker or --runtime podman"
 SETTINGS = (
@@ -71,8 +72,8 @@ def explain(step: str, number: int, what: str, root: Path = Path("/")) -> Target
     if step in ("namespaces", "stage") or (step == "mount" and number in (errno.EPERM, errno.EACCES)):
         found = blame(root)
         if found:
-            return TargetError(f"no sandbox: {found[0]}", hint=f"{found[1]}; {OTHERS}")
-        return TargetError(
+            return Unusable(f"no sandbox: {found[0]}", hint=f"{found[1]}; {OTHERS}")
+        return Unusable(
             f"no sandbox: {message}",
             hint=f"a container or a security module around this process forbids it: run outside of it, {OTHERS}",
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import marshal
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
+from launcher.process import start
 from launcher.target import trees
 from launcher.target.model import Container, Ending
 from launcher.target.sandbox import merged, plan, refusal
@@ -68,9 +68,7 @@ class SandboxProcess:
         self.report, report_in = os.pipe()
         words = [sys.executable, "-I", "-S", "-c", BOOT, str(PACKAGES), str(plan_out), str(report_in)]
         try:
-            self.popen = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True, pass_fds=(plan_out, report_in)
-            )
+            self.popen = start(words, env={}, pass_fds=(plan_out, report_in))
         finally:
             os.close(plan_out)
             os.close(report_in)

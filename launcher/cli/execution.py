@@ -1,0 +1,143 @@
+"""What `run` and `rerun` share: from a job with everything at hand to its end, told and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import records, store, target
+from launcher.cli.output import print_json
+from launcher.cli.settings import settings
+from launcher.errors import ObjectExistsError, StoreError
+from launcher.job import ENTROPY_BYTES
+
+if TYPE_CHECKING:
+    from launcher.cache import Cache
+    from launcher.records import Record
+    from launcher.store.objects import Store
+    from launcher.target.model import Ending, Process, Work
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PATIENCE = 2  # so many interrupts are passed on; the next one kills
+UNSEEN_FROM = 125  # exit codes from here on may come from something that died before it could tell the store
+
+
+def moment() -> tuple[datetime, bytes]:
+    """Return what makes a run id."""
+    return datetime.now(timezone.utc), secrets.token_bytes(ENTROPY_BYTES)
+
+
+def folder_store(place: str | None) -> tuple[Store, Path]:
+    """Open a store that containers of this machine can write to. Raises StoreError for one that is no folder."""
+    place = place or store.default_url()
+    folder = store.folder_of(place)
+    if folder is None:
+        raise StoreError(f"the store {place} is no folder", hint="name a folder or a file:// URL")
+    return store.open(place), Path(folder)
+
+
+def keep(opened: Store, key: str, data: bytes | Path) -> None:
+    """Put something known by its digest into the store, once."""
+    if opened.exists(key):
+        return
+    with contextlib.suppress(ObjectExistsError):
+        if isinstance(data, Path):
+            opened.put_file(key, data)
+        else:
+            opened.create(key, data)
+
+
+def remember_data(cache: Cache, pins: Mapping[str, str], paths: Mapping[str, Path]) -> None:
+    """Note where this machine has an input: records name digests only, so that they mean something elsewhere."""
+    for name, sha256 in pins.items():
+        if name in paths:
+            cache.write_note("data-places", sha256, str(paths[name]))
+
+
+def recalled_data(cache: Cache, sha256: str) -> Path | None:
+    noted = cache.note("data-places", sha256)
+    return Path(noted) if isinstance(noted, str) else None
+
+
+def execute(
+    work: Work,
+    opened: Store,
+    cache: Cache,
+    *,
+    runtime: str | None,
+    facts: Mapping[str, object] | None,
+    as_json: bool,
+) -> int:
+    """Submit, run to the end, tell how it went. Return the command's exit code."""
+    local = target.open("local", cache, runtime=runtime)
+    run, attempt = work.job.run, work.attempt
+    records.submit(opened, work.job_json(), code=facts, attempt=attempt)
+    try:
+        with passing_on() as going:
+            process = local.start(work)
+            going.follow(process)
+            ending = process.wait()
+    except BaseException as e:
+        records.end_for_dead(opened, run, attempt, f"it could not be started: {e}")
+        raise
+    if ending.exit_code >= UNSEEN_FROM or ending.lost:
+        name = signal.Signals(ending.signal).name if ending.signal else None
+        records.end_for_dead(opened, run, attempt, ending.lost or f"the runner ended: {ending}", signal=name)
+    record = records.load(opened, run)
+    if record.complete:
+        process.discard()
+    report(record, ending, as_json)
+    return ending.exit_code
+
+
+def report(record: Record, ending: Ending, as_json: bool) -> None:
+    """Say in one line on stderr what came of it and what to type next."""
+    if as_json:
+        print_json(record)
+    if settings().quiet:
+        return
+    reason = f" ({record.reason})" if record.reason and record.state != "succeeded" else ""
+    again = record.state in ("killed", "unknown") and bool(record.checkpoints)
+    follow = f"launcher run --resume {record.run}" if again else f"launcher show {record.run}"
+    sys.stderr.write(f"{record.run}: {record.state}{reason}; next: {follow}\n")
+
+
+class Going:
+    """Where signals go: nowhere yet, or to the process."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.early: list[int] = []
+        self.interrupts = 0
+
+    def take(self, number: int, frame: object) -> None:
+        """Pass a signal on; when interrupts have been passed on in vain, kill."""
+        if self.process is None:
+            self.early.append(number)
+            if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                raise KeyboardInterrupt
+            return
+        if number == signal.SIGINT:
+            self.interrupts += 1
+        self.process.signal(signal.SIGKILL if self.interrupts > PATIENCE else number)
+
+    def follow(self, process: Process) -> None:
+        self.process = process
+
+
+@contextlib.contextmanager
+def passing_on() -> Iterator[Going]:
+    """Pass signals on for as long as the context lasts."""
+    going = Going()
+    before = {number: signal.signal(number, going.take) for number in FORWARDED}
+    try:
+        yield going
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

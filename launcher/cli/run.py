@@ -1,0 +1,85 @@
+"""`launcher run`: a spec to its lock, image, code and job, and the job to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from launcher.cache import Cache
+from launcher.cli.output import json_option
+from launcher.cli.progress import choose_progress
+from launcher.errors import UsageError
+
+RUNTIMES = click.Choice(["sandbox", "docker", "podman"])
+
+
+@click.command("run")
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Override a parameter.")
+@click.option("--runtime", type=RUNTIMES, help="What runs the container (default: the first that works here).")
+@click.option("--store", "place", metavar="URL", help="The store (default: the spec's, then $LAUNCHER_STORE).")
+@click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
+@click.option("--resume", metavar="RUN", help="Go on with a run, from its last whole checkpoint, as its next attempt.")
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    spec: Path | None,
+    params: tuple[str, ...],
+    runtime: str | None,
+    place: str | None,
+    frozen: bool,
+    resume: str | None,
+    as_json: bool,
+) -> None:
+    """Run SPEC (experiment.yaml): lock it, build its image, run it here, record it.
+
+    The command's output is this command's output, and its exit code the exit code.
+    """
+    if resume is None:
+        ctx.exit(run_spec(spec, params, runtime, place, frozen, as_json))
+    if spec or params or frozen:
+        raise UsageError("--resume goes on with what the record says", hint="leave SPEC, -p and --frozen out")
+    from launcher.cli.rerun import resume_run
+
+    ctx.exit(resume_run(resume, place, runtime, as_json))
+
+
+def run_spec(
+    path: Path | None, params: tuple[str, ...], runtime: str | None, place: str | None, frozen: bool, as_json: bool
+) -> int:
+    """Run a spec; return the command's exit code."""
+    from launcher.cli import execution, pipeline
+    from launcher.code import snapshot
+    from launcher.job import overridden, plan
+    from launcher.lock import digest, dumps
+    from launcher.store import keys
+    from launcher.target.model import Work
+
+    cache, progress = Cache(), choose_progress()
+    spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
+    overrides = overridden(params, spec.params)
+    opened, folder = execution.folder_store(place or spec.store)
+    image = pipeline.expected(lock, pipeline.built(lock, cache, progress))
+    code = snapshot(spec.code, cache, skip=[folder])
+    for note in code.notes:
+        progress.note(note)
+    now, entropy = execution.moment()
+    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data}
+    [job] = plan(
+        spec,
+        lock=digest(lock),
+        image=image.id,
+        code=code.digest,
+        now=now,
+        entropy=entropy,
+        data=pins,
+        overrides=overrides,
+    )
+    execution.remember_data(cache, pins, paths)
+    execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())
+    for sha256, archive in [(code.digest, code.archive), *([code.patch] if code.patch else [])]:
+        execution.keep(opened, keys.artifact(sha256), archive)
+    work = Work(job=job, image=image, code=code.archive, store=folder, data=paths)
+    return execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)

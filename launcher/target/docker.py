@@ -1,0 +1,147 @@
+"""Containers in a Docker engine, 20.10 or newer, through its SDK: what the sandbox does, in the engine's words."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import TargetError
+from launcher.target.model import Container, Ending
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+LABEL = "launcher.run"
+TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # an engine's own default forbids to execute there
+ANSWER_S = 10
+
+
+class Docker:
+    """A Runtime. The engine is the one that DOCKER_HOST and the docker CLI's settings name."""
+
+    name = "docker"
+
+    def refusal(self) -> str | None:
+        """Return why there is no engine, or None when one answers."""
+        try:
+            connect().ping()
+        except Exception as e:
+            return f"no engine answers: {first_line(e)}"
+        return None
+
+    def start(self, container: Container) -> DockerProcess:
+        """Load the image where the engine lacks it, and start. Raises TargetError."""
+        from docker.errors import DockerException
+
+        from launcher.image.export import load_into_docker
+
+        try:
+            client = connect()
+            tag = load_into_docker(container.image, client)
+            clear(client, container.run)
+            return DockerProcess(client.containers.create(tag, list(container.argv[1:]), **options(container)))
+        except DockerException as e:
+            raise TargetError(f"Docker refused: {first_line(e)}", hint="`docker info` tells whether it works") from e
+
+
+def connect() -> DockerClient:
+    import docker
+
+    return docker.from_env(timeout=max(ANSWER_S, 60))
+
+
+def options(container: Container) -> dict[str, Any]:
+    """Return what the engine is asked for, in the words of the SDK. Pure."""
+    from docker.types import Mount
+
+    return {
+        "name": name_of(container.run),
+        "labels": {LABEL: container.run},
+        "entrypoint": [container.argv[0]],
+        "environment": dict(container.env),
+        "working_dir": container.cwd,
+        "user": f"{container.user}:{container.group}",
+        "mounts": [
+            Mount(mount.target, str(mount.source), type="bind", read_only=not mount.writable)
+            for mount in sorted(container.mounts, key=lambda mount: mount.target.count("/"))
+        ],
+        "tmpfs": TMPFS,
+        "shm_size": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2,  # as a tmpfs of the kernel has
+        "read_only": True,
+        "init": True,
+        "network_mode": "host",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "stdin_open": False,
+        "tty": False,
+    }
+
+
+def name_of(run: str) -> str:
+    return f"launcher-{run}"
+
+
+def clear(client: DockerClient, run: str) -> None:
+    """Remove what a killed launcher left of this run. Raises TargetError when it is still running."""
+    from docker.errors import NotFound
+
+    try:
+        left = client.containers.get(name_of(run))
+    except NotFound:
+        return
+    if left.status == "running":
+        raise TargetError(
+            f"an attempt of {run} is still running, in the container {left.name}",
+            hint=f"`launcher logs -f {run}` follows it; `docker stop {left.name}` ends it",
+        )
+    left.remove(force=True)
+
+
+class DockerProcess:
+    """A running container; its output is passed on byte for byte."""
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        try:
+            stream = container.attach(stream=True, demux=True, stdout=True, stderr=True)
+            self.pump = threading.Thread(target=pass_on, args=(stream,), daemon=True)
+            self.pump.start()
+            container.start()
+        except BaseException:
+            container.remove(force=True)
+            raise
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on. One that comes when all is over changes nothing."""
+        from docker.errors import APIError
+
+        try:
+            self.container.kill(signal=number)
+        except APIError as e:
+            if e.status_code not in (404, 409):
+                raise TargetError(f"Docker did not pass the signal on: {first_line(e)}") from e
+
+    def wait(self) -> Ending:
+        """Wait for the end, and remove the container."""
+        from docker.errors import DockerException
+
+        try:
+            code = int(self.container.wait(timeout=None)["StatusCode"])
+            self.pump.join(timeout=ANSWER_S)
+            self.container.remove(force=True)
+        except (DockerException, OSError) as e:
+            return Ending(lost=f"the Docker engine stopped answering: {first_line(e)}")
+        return Ending(code=code)
+
+
+def pass_on(stream: Any) -> None:
+    """Write what comes to this process's stdout and stderr."""
+    for out, err in stream:
+        for descriptor, data in ((1, out), (2, err)):
+            while data:
+                data = data[os.write(descriptor, data) :]
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

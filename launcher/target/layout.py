@@ -1,0 +1,93 @@
+"""What a container of ours looks like inside, whatever runs it: a pure description, and the folders it needs outside.
+
+    /opt/launcher                the runner's bundle                              read-only
+    /workspace                   the code                                         read-only
+    /data/<name>                 inputs                                           read-only
+    /run/launcher                the run's folder                                 writable
+    /run/launcher/home           HOME                                             writable
+    /run/launcher/store/runs/<run>   this run's part of a folder store            writable
+    /var/cache/launcher/pycache  byte code, by PYTHONPYCACHEPREFIX                writable
+    /tmp, /dev/shm               in memory                                        writable
+
+Byte code is found by path, size and time, and the files of images and code all have the same time. So only what
+one image holds is shared by its runs; /workspace has a folder for each code digest, the rest one for each run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from launcher.cache import Cache
+from launcher.store.keys import run as run_prefix
+from launcher.target import accounts, bundle, trees
+from launcher.target.model import Container, Mount, Work
+
+BUNDLE = "/opt/launcher"
+INSIDE = "/run/launcher"
+HOME = f"{INSIDE}/home"
+PYCACHE = "/var/cache/launcher/pycache"
+SHARED_CODE = ("usr", "opt/env")  # where an image's own Python files are
+RUNNER = ("python3", "-I", "-S", "-B", f"{BUNDLE}/run.py", f"{INSIDE}/attempt.json")
+FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def container(work: Work, cache: Cache, folder: Path, *, user: int, group: int) -> Container:
+    """Write what the runner is told, and describe the container. `folder` is the run's own on this machine."""
+    inside = folder / "inside"
+    (inside / "home").mkdir(parents=True, exist_ok=True)
+    runner = bundle.bundle(cache)
+    mounts = [
+        Mount(source=runner, target=BUNDLE),
+        Mount(source=trees.tree(cache, work.job.code, work.code), target="/workspace"),
+        *(Mount(source=path, target=f"/data/{name}") for name, path in work.data.items()),
+        Mount(source=inside, target=INSIDE, writable=True),
+        store_mount(work, inside),
+        *pycache_mounts(work, cache, folder, runner.name),
+        *accounts.mounts(work.image, cache, folder, user=user, group=group, home=HOME),
+    ]
+    env = command_environment(work)
+    told = {
+        "version": 1,
+        "job": work.job_json(),
+        "attempt": work.attempt,
+        "store": f"file://{INSIDE}/store",
+        "cwd": "/workspace",
+        "environment": env,
+    }
+    (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
+    own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
+    return Container(
+        run=work.job.run, image=work.image, argv=RUNNER, env=own, mounts=tuple(mounts), user=user, group=group
+    )
+
+
+def store_mount(work: Work, inside: Path) -> Mount:
+    """Of a folder store, a container sees its own run and nothing else."""
+    key = run_prefix(work.job.run).rstrip("/")
+    source = work.store / key
+    source.mkdir(parents=True, exist_ok=True)
+    (inside / "store" / key).mkdir(parents=True, exist_ok=True)
+    return Mount(source=source, target=f"{INSIDE}/store/{key}", writable=True)
+
+
+def pycache_mounts(work: Work, cache: Cache, folder: Path, bundle_name: str) -> list[Mount]:
+    image = cache.root / "pycache" / work.image.id
+    shared = {
+        "": folder / "pycache",
+        **{f"/{name}": image / name for name in SHARED_CODE},
+        "/workspace": image / "code" / work.job.code,
+        BUNDLE: cache.root / "pycache" / bundle_name,
+    }
+    for target, source in shared.items():
+        source.mkdir(parents=True, exist_ok=True)
+        (folder / f"pycache{target}").mkdir(parents=True, exist_ok=True)
+    return [Mount(source=source, target=PYCACHE + target, writable=True) for target, source in shared.items()]
+
+
+def command_environment(work: Work) -> dict[str, str]:
+    """Return the image's variables and the few that a target adds; nothing of the host's."""
+    config = json.loads(work.image.config).get("config") or {}
+    image = dict(entry.split("=", 1) for entry in config.get("Env") or [])
+    name = accounts.user_name()
+    return {"PATH": FALLBACK_PATH, "USER": name, "LOGNAME": name, **image, "HOME": HOME, "PYTHONPYCACHEPREFIX": PYCACHE}

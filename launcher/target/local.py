@@ -1,0 +1,109 @@
+"""The target `local`: runs jobs on this machine, in a sandbox, in Docker or in Podman."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.cache import Cache, disk_full
+from launcher.errors import TargetError
+from launcher.job import Job
+from launcher.store.keys import quoted
+from launcher.target.layout import container
+from launcher.target.model import Ending, Process, Runtime, Unusable, Work
+from launcher.target.trees import make_removable
+
+
+class Local:
+    """A Target. The runtimes are tried in order; the first that can start the container does."""
+
+    name = "local"
+
+    def __init__(self, cache: Cache, runtimes: Sequence[Runtime]) -> None:
+        self.cache = cache
+        self.runtimes = runtimes
+
+    def refusals(self, job: Job) -> tuple[str, ...]:
+        """Return every reason why this machine can't run the job."""
+        wants, found = job.resources, []
+        if wants.nodes > 1:
+            found.append(f"the job wants {wants.nodes} nodes, and this is one machine")
+        if wants.gpus.count:
+            found.append(f"the job wants {wants.gpus.count} GPUs: the target `local` hands none to its containers yet")
+        if wants.cpus and wants.cpus > (cpus := len(os.sched_getaffinity(0))):
+            found.append(f"the job wants {wants.cpus} CPUs, and this machine gives {cpus}")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if wants.memory_bytes and wants.memory_bytes > memory:
+            found.append(f"the job wants {wants.memory_bytes / 1e9:.1f} GB, and this machine has {memory / 1e9:.1f} GB")
+        return tuple(found)
+
+    def start(self, work: Work) -> LocalProcess:
+        """Start an attempt; its output goes to this process's stdout and stderr.
+
+        Raises TargetError when the job can't run here, when another attempt of the run is under way, or when no
+        runtime can start it; DiskFullError.
+        """
+        if found := self.refusals(work.job):
+            raise TargetError("; ".join(found), hint="ask for less under `resources:`, or run it where there is more")
+        folder = self.cache.root / "runs" / quoted(work.job.run)
+        with disk_full(self.cache.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            held = hold(folder, work.job.run)
+            try:
+                return LocalProcess(self.begin(work, folder), folder, held)
+            except BaseException:
+                os.close(held)
+                raise
+
+    def begin(self, work: Work, folder: Path) -> Process:
+        described = container(work, self.cache, folder, user=os.getuid(), group=os.getgid())
+        if len(self.runtimes) == 1:
+            return self.runtimes[0].start(described)
+        problems = []
+        for runtime in self.runtimes:
+            reason = runtime.refusal()
+            if reason is None:
+                try:
+                    return runtime.start(described)
+                except Unusable as e:
+                    reason = str(e)
+            problems.append(f"{runtime.name}: {reason}")
+        raise TargetError("nothing here can run a container:\n  " + "\n  ".join(problems))
+
+
+class LocalProcess:
+    """An attempt that runs on this machine. Its folder goes when all that it held is in the store."""
+
+    def __init__(self, process: Process, folder: Path, held: int) -> None:
+        self.process, self.folder, self.held = process, folder, held
+
+    def signal(self, number: int) -> None:
+        self.process.signal(number)
+
+    def wait(self) -> Ending:
+        try:
+            return self.process.wait()
+        finally:
+            os.close(self.held)
+
+    def discard(self) -> None:
+        """Remove what the attempt left on this machine. Call it when the store has everything."""
+        make_removable(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def hold(folder: Path, run: str) -> int:
+    """Take the run's lock on this machine: two attempts at once would write over each other."""
+    descriptor = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(descriptor)
+        raise TargetError(
+            f"an attempt of {run} is running on this machine", hint=f"`launcher logs -f {run}` follows it"
+        ) from e
+    return descriptor
