@@ -114,7 +114,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def given(path: Path | None) -> Path:
-    """Return the spec that was named, or the one of this folder. Raises UsageError when there is none."""
-    if path is None and not Path(SPEC).exists():
-        raise UsageError(f"there is no {SPEC} in this folder", hint="name a spec, or `launcher init` writes one")
-    return path or Path(SPEC)
+    """Return the spec that was named, or the one of the named folder, or of this one. Raises UsageError for none."""
+    if path is not None and not path.is_dir():
+        return path
+    if not (found := (path or Path()) / SPEC).exists():
+        raise UsageError(f"there is no {SPEC} in {path or 'this folder'}", hint="`launcher init` writes one")
+    return found

@@ -8,22 +8,28 @@ import click
 
 from launcher.cli.listing import duration, number, one_line, print_plain, size, store_option
 from launcher.cli.output import json_option, print_json, print_text
+from launcher.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from launcher.records import Attempt, Record
+    from launcher.store.objects import Store
 
 
 @click.command()
 @click.argument("run")
+@click.option("--curve", "curves", multiple=True, metavar="METRIC", help="Draw a metric by its steps instead.")
 @store_option
 @json_option
-def show(run: str, store: str | None, as_json: bool) -> None:
+def show(run: str, curves: tuple[str, ...], store: str | None, as_json: bool) -> None:
     """Show the record of a run: who, what, how, and what came of it. The beginning of its id is enough."""
     from launcher import records
     from launcher import store as stores
 
     opened = stores.open(store)
     record = records.load(opened, records.find(opened, run))
+    if curves:
+        print_curves(opened, record, curves, as_json)
+        return
     if as_json:
         print_json(record)
         return
@@ -33,6 +39,27 @@ def show(run: str, store: str | None, as_json: bool) -> None:
         print_text(f"\n{title}")
         for line in lines:
             print_text(f"  {one_line(line)}")
+
+
+def print_curves(store: Store, record: Record, names: tuple[str, ...], as_json: bool) -> None:
+    """Draw metrics, or print their points. Raises UsageError for one that the run doesn't have."""
+    import sys
+
+    from launcher.cli.curve import draw
+    from launcher.records.series import series
+
+    known = record.metrics.get("names", {})
+    if unknown := [name for name in names if name not in known]:
+        has = ", ".join(sorted(known)) or "none"
+        raise UsageError.of(Problem(message=f"{record.run} has no metric `{name}`, only {has}") for name in unknown)
+    found = {name: series(store, record.run, name) for name in names}
+    if as_json:
+        print_json(found)
+        return
+    braille = "utf" in (sys.stdout.encoding or "").lower()
+    for name, points in found.items():
+        print_text(f"{name} by step")
+        print_text("\n".join(draw(points, braille=braille)))
 
 
 def facts(record: Record) -> list[tuple[str, str]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.store import keys
 from launcher.store.objects import Store
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 
 def series(store: Store, run: str, name: str) -> list[tuple[float, float]]:
@@ -36,5 +39,5 @@ def rows(store: Store, run: str) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def finite(value: object) -> bool:
+def finite(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
