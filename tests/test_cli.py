@@ -210,18 +210,16 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_ctrl_c_of_the_process_ends_with_130(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal, threading\n"
-        "import launcher.cli as c\n"
-        "import click\n"
-        "@click.command()\n"
-        "def wait():\n    os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
-        "import sys, types\n"
-        "m = types.ModuleType('wait_module'); m.wait = wait; sys.modules['wait_module'] = m\n"
-        "c.VERBS['wait'] = c.Verb('wait_module', 'wait', '')\n"
+def test_ctrl_c_of_the_process_ends_with_130() -> None:
+    code = (
+        "import os, signal, sys, types, click, launcher.cli as cli\n"
+        "module = types.ModuleType('wait_module')\n"
+        "module.wait = click.command()(lambda: (os.kill(os.getpid(), signal.SIGINT), signal.pause()))\n"
+        "sys.modules['wait_module'] = module\n"
+        "cli.VERBS['wait'] = cli.Verb('wait_module', 'wait', '')\n"
+        "cli.main(['wait'])"
     )
-    done = run_process("wait", PYTHONPATH=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "interrupted\n")
 
 
