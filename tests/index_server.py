@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.file(*self.path.split("/")[2:4])
 
+    do_HEAD = do_GET  # noqa: N815
+
     def allowed(self) -> bool:
         if self.index.login is None:
             return True
@@ -138,23 +140,28 @@ class Handler(BaseHTTPRequestHandler):
         if found is None:
             self.reply(404, b"")
             return
-        start = self.start(found)
+        start, end = self.span(found)
+        whole = (start, end) == (0, len(found.data))
         headers = {"ETag": '"fixed"', **({"Accept-Ranges": "bytes"} if found.ranges else {})}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(found.data) - 1}/{len(found.data)}"
-        body = found.data[start:]
-        if found.cuts and self.command == "GET":
-            cut = found.cuts.pop(0)
-            self.reply(206 if start else 200, body[:cut], headers, length=len(body))
+        if not whole:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(found.data)}"
+        body = found.data[start:end]
+        cut = found.cuts.pop(0) if found.cuts and self.command == "GET" else len(body)
+        self.reply(200 if whole else 206, body[:cut], headers, length=len(body))
+        if cut < len(body):
             self.close_connection = True
-            return
-        self.reply(206 if start else 200, body, headers)
 
-    def start(self, found: File) -> int:
-        asked = self.headers.get("Range", "")
+    def span(self, found: File) -> tuple[int, int]:
+        """Return the first byte that is asked for and the one after the last."""
+        size, asked = len(found.data), self.headers.get("Range", "")
         if asked:
             self.index.ranges.append(asked)
-        return int(asked.removeprefix("bytes=").split("-")[0] or 0) if asked and found.ranges else 0
+        if not asked or not found.ranges:
+            return 0, size
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        if not first:
+            return max(0, size - int(last)), size
+        return int(first), min(size, int(last) + 1) if last else size
 
     def reply(
         self, code: int, body: bytes, headers: Mapping[str, str] | None = None, length: int | None = None
@@ -164,7 +171,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET":
+            self.wfile.write(body)
 
 
 def html_page(project: str, files: Mapping[str, File]) -> bytes:

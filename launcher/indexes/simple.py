@@ -22,13 +22,16 @@ Links = Mapping[str, list[Link]]
 
 
 class LinkPages:
-    """A place whose pages link to wheels. A page is read once; a file is found by its name and its sha256."""
+    """A place whose pages link to wheels. A page is read once; a file is found by its name and its sha256.
+
+    A `strict` one refuses remote files that have no sha256 on their page: for locking, when it isn't known otherwise.
+    """
 
     kind = "package index"
     holds = Wheel
 
-    def __init__(self, url: str, http: Http) -> None:
-        self.url, self.http = url, http
+    def __init__(self, url: str, http: Http, *, strict: bool = False) -> None:
+        self.url, self.http, self.strict = url, http, strict
         self.pages: dict[str, Links | None] = {}
         self.guards: dict[str, threading.Lock] = {}
 
@@ -57,7 +60,11 @@ class LinkPages:
         fitting = [link for link in offers if link.sha256 in (artifact.sha256, None)]
         if offers and not fitting:
             raise IntegrityError(f"{self.name} has another {artifact.filename}, with sha256 {offers[0].sha256}")
-        return max(fitting, key=lambda link: link.sha256 is not None, default=None)
+        best = max(fitting, key=lambda link: link.sha256 is not None, default=None)
+        if best and self.strict and best.sha256 is None and local_path(best.url) is None:
+            # uv downloads such a file and believes what it got: the first to ask would decide for everybody
+            raise FetchError(f"{self.name} gives no sha256 for {best.filename}, so nobody could tell if it changed")
+        return best
 
     def links(self, url: str) -> Links | None:
         """Read a page, once: threads that want the same one wait for the first."""
@@ -91,8 +98,8 @@ class SimpleIndex(LinkPages):
 class DefaultIndex(SimpleIndex):
     """The index that uv is made with, for a machine where nothing is configured. uv is asked for it when needed."""
 
-    def __init__(self, http: Http) -> None:
-        super().__init__("", http)
+    def __init__(self, http: Http, *, strict: bool = False) -> None:
+        super().__init__("", http, strict=strict)
 
     def page_url(self, artifact: Artifact) -> str:
         self.url = default_index()
@@ -126,23 +133,23 @@ class Folder:
             yield stream
 
 
-def wheel_sources(indexes: Indexes, http: Http | None = None) -> list[Source]:
+def wheel_sources(indexes: Indexes, http: Http | None = None, *, strict: bool = False) -> list[Source]:
     """Return this machine's places for wheels: those on its own disk first, because they cost nothing to ask."""
     http = http or Http(cert=indexes.cert, trusted_hosts=indexes.trusted_hosts)
     urls = () if indexes.no_index else (*indexes.extra, *((indexes.default,) if indexes.default else ()))
-    found = [(place, find_links(place, http)) for place in indexes.find_links]
-    found += [(url, SimpleIndex(url, http)) for url in urls]
+    found = [(place, find_links(place, http, strict)) for place in indexes.find_links]
+    found += [(url, SimpleIndex(url, http, strict=strict)) for url in urls]
     found.sort(key=lambda pair: local_path(pair[0]) is None)
-    own = [] if indexes.no_index or indexes.default else [DefaultIndex(http)]
+    own = [] if indexes.no_index or indexes.default else [DefaultIndex(http, strict=strict)]
     return [*(source for _, source in found), *own]
 
 
-def find_links(place: str, http: Http) -> Source:
+def find_links(place: str, http: Http, strict: bool = False) -> Source:
     """Make a source of a find-links entry: a folder, an HTML file or a URL of a page."""
     path = local_path(place)
     if path and not path.is_file():
         return Folder(path)
-    return LinksPage(path.absolute().as_uri() if path else place, http)
+    return LinksPage(path.absolute().as_uri() if path else place, http, strict=strict)
 
 
 def keep_login(page: Page, asked: str) -> Page:

@@ -53,7 +53,7 @@ def resolve(
     architecture = architecture_of(spec)
     base, wheels = packages(spec, asked, architecture, previous, upgrade, cache, progress)
     data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
-    paths = fetch((*base.debs, *wheels), cache, default_sources(asked.options), progress)
+    paths = fetch((*base.debs, *wheels), cache, default_sources(asked.options, strict=True), progress)
     return Lock(
         inputs=inputs(spec, asked),
         suite=base.suite,
