@@ -299,3 +299,33 @@ def test_time_zone_is_utc_where_zones_are_shipped(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, Package(name="tzdata", items=[file("./usr/share/zoneinfo/Etc/UTC", "TZif2")]))
     assert tree.entries["etc/localtime"].target == "/usr/share/zoneinfo/Etc/UTC"
     assert text(tree, "etc/timezone") == "Etc/UTC\n"
+
+
+PROFILE = """\
+Name: {0}
+Default: yes
+Priority: {1}
+Auth-Type: Primary
+Auth:
+\t[success=end default=ignore]\tpam_{0}.so try_first_pass
+Auth-Initial:
+\t[success=end default=ignore]\tpam_{0}.so
+"""
+
+
+def test_pam_stacks_jump_over_the_rest_of_their_block(tmp_path: Path) -> None:
+    items = [
+        file("./usr/share/pam/common-auth", "# head\n$auth_primary\nauth\trequisite\tpam_deny.so\n$auth_additional\n"),
+        file("./usr/share/pam/common-session", "$session_primary\n$session_additional\n"),
+        *(
+            file(f"./usr/share/pam-configs/{name}", PROFILE.format(name, n))
+            for name, n in (("unix", 256), ("ldap", 128))
+        ),
+        file("./usr/share/pam-configs/off", PROFILE.format("off", 999).replace("Default: yes", "Default: no")),
+    ]
+    tree = tree_of(tmp_path, Package(name="libpam-runtime", items=items))
+    assert text(tree, "etc/pam.d/common-auth") == (
+        "# head\nauth\t[success=2 default=ignore]\tpam_unix.so \n"
+        "auth\t[success=1 default=ignore]\tpam_ldap.so try_first_pass\nauth\trequisite\tpam_deny.so\n"
+    )
+    assert text(tree, "etc/pam.d/common-session") == "session\t[default=1]\t\t\tpam_permit.so\n"

@@ -54,7 +54,7 @@ class Mirror:
 
     root: str
     security: bool
-    suites: tuple[str, ...]  # those that the sources name
+    suites: Mapping[str, Where]  # those that the sources name, and where
     components: tuple[str, ...]
     signed_by: str
     check_valid_until: bool
@@ -162,7 +162,7 @@ def mirror(config: AptConfig, key: tuple[str, bool, str], members: list[tuple[So
     return Mirror(
         root=root,
         security=security,
-        suites=tuple(dict.fromkeys(suite for _, suite in members)),
+        suites={suite: one.where for one, suite in reversed(members)},
         components=tuple(dict.fromkeys(["main", *(c for one, _ in members for c in one.components)])),
         signed_by=signed_by,
         check_valid_until=all(said) if said else config.check_valid_until,

@@ -26,6 +26,10 @@ GET_KEYS = (
     "install Debian's keys (package debian-archive-keyring) or name the right keyring with Signed-By in the apt"
     " source; there is no way to skip the check"
 )
+OTHER_MIRROR = (
+    "the mirror, or something on the way to it, is broken or lies: name another mirror; "
+    "there is no way to skip the check"
+)
 BAD = ("BADSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG")
 WEAK_DIGESTS = {"1", "2", "3"}  # MD5, SHA-1, RIPEMD-160 (RFC 4880, 9.4), which apt refuses too
 
@@ -99,13 +103,13 @@ def signed_text(message: bytes, signature: bytes | None, keys: Keys, scratch: Pa
     Raises FetchError with the reason that gpgv gives.
     """
     if signature is None and not one_cleartext(message):
-        raise FetchError(f"{place} is not a signed file", hint=GET_KEYS)
+        raise FetchError(f"{place} is not a signed file", hint=OTHER_MIRROR)
     (scratch / "message").write_bytes(message)
     (scratch / "signature").write_bytes(signature or b"")
     files = ["message"] if signature is None else ["signature", "message"]
     status = gpgv(keys, files, scratch)
     if reason := verdict(status, keys.fingerprints):
-        raise FetchError(f"{place}: {reason}", hint=GET_KEYS)
+        raise FetchError(f"{place}: {reason}", hint=GET_KEYS if "signed by a key" in reason else OTHER_MIRROR)
     return message if signature is not None else (scratch / "text").read_bytes()
 
 

@@ -42,6 +42,7 @@ def open_suite(suite: str, architecture: str, cache: Cache, progress: Progress) 
         found = list(pool.map(lambda one: fetch_release(web, one[0], one[1], cache, progress), pockets))
     releases = [release for release in found if release and release.origin == ORIGIN]
     check_pockets(suite, pockets, releases, found)
+    tell_missing(suite, pockets, found, progress)
     own = next(release for release in releases if release.suite == suite)
     indexes = [index for release in releases for index in open_indexes(web, release, architecture, cache, progress)]
     return Suite(name=own.codename, indexes=tuple(indexes))
@@ -65,6 +66,17 @@ def check_pockets(
         if release is None and pocket in mirror.suites:
             raise FetchError(
                 f"{shown(mirror.root)} has no suite {pocket}, which the apt sources name",
-                where=mirror.where,
+                where=mirror.suites[pocket],
                 hint="the mirror may be incomplete: name another one",
             )
+
+
+def tell_missing(
+    suite: str, pockets: list[tuple[Mirror, str]], found: list[Release | None], progress: Progress
+) -> None:
+    """Say which updates are left out because no mirror has them: an old package may be an unsafe one."""
+    there = {release.suite for release in found if release}
+    for pocket in (f"{suite}-updates", f"{suite}-security") if suite not in WITHOUT_POCKETS else ():
+        if pocket not in there:
+            asked = ", ".join(shown(mirror.root) for mirror, one in pockets if one == pocket)
+            progress.note(f"without {pocket}: {f'{asked} has no such suite' if asked else 'no apt source names it'}")

@@ -13,12 +13,24 @@ from launcher.resolve.debian.version import key
 
 def explain(core: Iterable[Clause], world: Universe, suite: str) -> Problem:
     """Make one problem of the clauses that together can't hold."""
-    clauses = tuple(core)
-    asked = list(dict.fromkeys(label(c.root) for c in clauses if c.root and c.root.asked))
-    lines = merge(line for clause in reversed(clauses) for line in lines_of(clause, world, suite))
-    return Problem(
-        message="\n".join([f"{headline(asked)} from {suite}:", *(f"  {line}" for line in lines)]), hint=advice(asked)
-    )
+    clauses = sorted(core, key=standing)
+    asked = sorted({label(c.root) for c in clauses if c.root and c.root.asked} | pinned(clauses, world))
+    lines = merge(line for clause in clauses for line in lines_of(clause, world, suite))
+    text = "\n".join([f"{headline(asked)} from {suite}:", *(f"  {line}" for line in lines)])
+    return Problem(message=text, hint=advice(asked))
+
+
+def standing(clause: Clause) -> tuple[bool, bool, bool, bool, str]:
+    """Order a tale: who is there anyway, who needs whom, and then what goes wrong."""
+    ends = clause.kind == "needs" and not any(x > 0 for x in clause.literals)
+    name = clause.subject.name if clause.subject else str(clause.root)
+    return (clause.kind not in ("root", "fixed"), ends, clause.kind != "needs", clause.kind == "versions", name)
+
+
+def pinned(clauses: Iterable[Clause], world: Universe) -> set[str]:
+    """Return the requests for a version that leave a need without anything to meet it."""
+    names = {r.name for c in clauses if c.kind == "needs" and not world.meeting(c.group) for r in c.group}
+    return {f"{name}={world.pins[name]}" for name in names if name in world.pins}
 
 
 def headline(asked: list[str]) -> str:
@@ -50,8 +62,8 @@ def lines_of(clause: Clause, world: Universe, suite: str) -> Iterator[tuple[str,
     elif clause.kind == "excludes" and clause.relation and clause.other:
         through = f", and {clause.other} provides it" if clause.other.name != clause.relation.name else ""
         yield (*who, f"{clause.word} {clause.relation}{through}")
-    elif clause.kind == "fixed":
-        yield (*who, "is in the base of every image")
+    elif clause.kind == "versions":
+        yield who[0], "", "can be installed in one version only"
     elif clause.kind == "root" and clause.root and not clause.root.asked:
         yield str(clause.root), "", clause.root.why
 
@@ -62,6 +74,8 @@ def needs(group: Group, world: Universe, suite: str) -> str:
     if world.meeting(group):
         return text
     names = dict.fromkeys(relation.name for relation in group)
+    if held := [f"`{name}={world.pins[name]}`" for name in names if name in world.pins]:
+        return f"{text}, but {' and '.join(held)} was asked for"
     there = [
         f"{name} {version}" for name in names for version in sorted({c.version for c in world.versions(name)}, key=key)
     ]
@@ -73,4 +87,9 @@ def merge(lines: Iterable[tuple[str, str, str]]) -> list[str]:
     versions: dict[tuple[str, str], list[str]] = {}
     for name, version, statement in lines:
         versions.setdefault((name, statement), []).append(version)
-    return [f"{name} {', '.join(dict.fromkeys(v))} {said}".replace("  ", " ") for (name, said), v in versions.items()]
+    return [" ".join(word for word in (name, listed(v), said) if word) for (name, said), v in versions.items()]
+
+
+def listed(versions: list[str]) -> str:
+    found = list(dict.fromkeys(versions))
+    return found[0] if len(found) == 1 else f"({', '.join(found)})"

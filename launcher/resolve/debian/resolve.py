@@ -23,7 +23,11 @@ from launcher.resolve.debian.universe import Candidate, Universe
 from launcher.resolve.debian.version import split
 
 REQUEST = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)(?:=(?P<version>[A-Za-z0-9.+~:-]+))?")
-ALWAYS = (("ca-certificates", "for TLS"), ("python3", "the runner needs it"))
+ALWAYS = (
+    ("ca-certificates", "is in every image: TLS needs it"),
+    ("libstdc++6", "is in every image: manylinux wheels may count on it (PEP 600)"),
+    ("python3", "is in every image: the runner needs it"),
+)
 
 
 class Upgrade(Protocol):
@@ -153,7 +157,7 @@ def choose(
     progress: Progress,
 ) -> Choice:
     """Solve; then, for every package that was to be upgraded by name, try again with its newest version."""
-    base = [Root((Relation(name=name),), why="is Essential") for name in world.essential()]
+    base = [Root((Relation(name=name),), why="is in every image: it is Essential") for name in world.essential()]
     base += [Root((Relation(name=name),), why=why) for name, why in ALWAYS]
     asked = [Root((request(name, version),), asked=True) for name, version in wanted.items()]
     try:
