@@ -10,6 +10,7 @@ from launcher.image.debian.certificates import certificates
 from launcher.image.debian.dpkg_database import dpkg_database
 from launcher.image.debian.graphviz import graphviz_plugins
 from launcher.image.debian.linker import linker_cache
+from launcher.image.debian.pam import pam_stacks
 from launcher.image.debian.skeleton import python_folders, shells, skeleton
 from launcher.image.debian.system import System
 
@@ -20,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     python_folders,
     shells,
     accounts,
+    pam_stacks,
     certificates,
     alternatives,
     linker_cache,
