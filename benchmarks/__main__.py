@@ -1,0 +1,79 @@
+"""Run the benchmarks and print tables of ratios: `python -m benchmarks [environments] [lock] [start]`.
+
+Needs root for a Docker engine of its own, and docker.io, mmdebstrap, dpkg-dev. Nothing else should run beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.engine import docker_engine
+from benchmarks.environments import BASE, SMALL, TORCH, Bench, builds, debian_base, first_line
+from benchmarks.measure import Row, median, process, table, tell
+
+
+def environments(bench: Bench) -> None:
+    """Print the tables of builds."""
+    tell("base: locking")
+    bench.spec(BASE)
+    bench.launcher("build", "--docker", bench.folder / "base.lock")
+    base = tag(bench)
+    table("Small environment", [*builds(bench, SMALL, base, {}), first_line(bench, SMALL, base)])
+    table("PyTorch on the CPU", [*builds(bench, TORCH, base, {"pip": 8, "uv": 4}), first_line(bench, TORCH, base)])
+    table("Debian base", [debian_base(bench)])
+
+
+def tag(bench: Bench) -> str:
+    from launcher.cache import Cache
+    from launcher.image import build
+    from launcher.lock import load
+
+    return build(load(bench.folder / "base.lock"), Cache(bench.cache)).tag
+
+
+def lock(bench: Bench) -> None:
+    """Print what locking adds to uv's own time, with everything in the cache."""
+    from benchmarks.environments import uv
+    from launcher.indexes.settings import configured
+    from launcher.resolve.uv import config
+
+    (bench.folder / "uv.toml").write_text(config(configured(None)))
+    rows = []
+    for environment in (SMALL, TORCH):
+        spec = bench.spec(environment)
+        requirements = bench.folder / f"{environment.name}.txt"
+        requirements.write_text("\n".join(environment.pip))
+        bare = [uv(), "pip", "compile", "-q", "--no-header", "--python-version", "3.11", "--only-binary", ":all:"]
+        bare += ["--config-file", str(bench.folder / "uv.toml"), "--python", sys.executable, str(requirements)]
+        theirs = median(lambda args=bare: process(args), 5)  # type: ignore[misc]
+        ours = median(lambda path=spec: bench.launcher("lock", path), 5)  # type: ignore[misc]
+        rows.append(
+            Row(what=f"launcher lock, warm: {environment.name}", ours=ours, rival="uv pip compile", theirs=theirs)
+        )
+    table("Lock (goal: at most 0.5 s over uv's own time)", rows)
+
+
+def start(bench: Bench) -> None:
+    """Print what starting costs."""
+    ours = median(lambda: process([sys.executable, "-m", "launcher", "--help"]), 20)
+    python = median(lambda: process([sys.executable, "-c", "pass"]), 20)
+    table("Start (goal: 0.15 s)", [Row(what="launcher --help", ours=ours, rival="python -c pass", theirs=python)])
+
+
+PARTS = {"start": start, "lock": lock, "environments": environments}
+
+
+def main(chosen: list[str]) -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have byte code
+    with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder, docker_engine() as docker:
+        bench = Bench(Path(folder), docker)
+        for name, part in PARTS.items():
+            if not chosen or name in chosen:
+                part(bench)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
