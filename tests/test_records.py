@@ -13,6 +13,7 @@ import pytest
 from launcher import records
 from launcher import store as stores
 from launcher.errors import StoreError, UsageError
+from launcher.runner.clock import stamp
 from launcher.runner.fold import between, seconds
 from launcher.store import keys
 from launcher.store.objects import Store
@@ -101,6 +102,8 @@ def test_what_is_missing_makes_it_incomplete() -> None:
 def test_times_are_read_back() -> None:
     assert between("2026-02-28T23:59:59.500000Z", "2026-03-01T00:00:01.250000Z") == 1.75
     assert between(None, at(1)) is None
+    for ns in range(0, 4 * 10**18, 9_876_543_210_123_456):
+        assert seconds(stamp(ns)) == pytest.approx(ns / 1e9, abs=1e-5)
 
 
 def test_submitting_twice_changes_nothing(store: Store) -> None:

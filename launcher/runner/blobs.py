@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 
@@ -52,6 +51,8 @@ def walk(full: str, path: str = "") -> list[Found]:
 
 
 def sha256_file(path: str) -> str:
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -62,6 +63,8 @@ def sha256_file(path: str) -> str:
 def checked_chunks(path: str, sha256: str, moved: Callable[[], None]) -> Iterator[bytes]:
     """Read a file again for its upload. Raises ChangedError before its end if it isn't the file that was hashed:
     an upload that fails leaves nothing, so no object ever lies under a digest that isn't its own."""
+    import hashlib
+
     digest = hashlib.sha256()
     held = b""
     with open(path, "rb", buffering=0) as stream:
