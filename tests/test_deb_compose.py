@@ -193,3 +193,21 @@ def test_versions_are_ordered_as_policy_says() -> None:
 )
 def test_relation_fields(field: str, named: bool) -> None:
     assert names_in(field, "x", "1.5") is named
+
+
+def test_a_symlink_bomb_takes_no_time(tmp_path: Path) -> None:
+    """Each link leads through the next twice: walked naively, that is 2 to the power of 30 steps."""
+    bomb = [symlink(f"./l{n}", f"l{n + 1}/../l{n + 1}") for n in range(30)]
+    message = refused(tmp_path, Package(items=[*bomb, folder("./l30/"), file("./l0/x", "x")]))
+    assert "in a circle" in message
+
+
+def test_links_that_lie_in_links_are_followed(tmp_path: Path) -> None:
+    items = [symlink("./a", "real"), symlink("./a/b", "../other"), file("./a/b/x", "x")]
+    tree = tree_of(tmp_path, Package(items=items))
+    assert tree.entries["real/b"].kind == "symlink" and data(tree.entries["other/x"]) == b"x"
+
+
+def test_every_bad_package_is_told_at_once(tmp_path: Path) -> None:
+    message = refused(tmp_path, *(Package(name=name, items=[file("/x", "x")]) for name in "cab"))
+    assert [line.split("_")[0] for line in message.splitlines()] == ["a", "b", "c"]

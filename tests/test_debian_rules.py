@@ -329,3 +329,26 @@ def test_pam_stacks_jump_over_the_rest_of_their_block(tmp_path: Path) -> None:
         "auth\t[success=1 default=ignore]\tpam_ldap.so try_first_pass\nauth\trequisite\tpam_deny.so\n"
     )
     assert text(tree, "etc/pam.d/common-session") == "session\t[default=1]\t\t\tpam_permit.so\n"
+
+
+HOSTILE_SCRIPT = """\
+#!/bin/sh
+update-alternatives --install /usr/bin/../../etc/passwd x /usr/bin/tool 1
+update-alternatives --install /usr/bin/x ../../../etc/passwd /usr/bin/tool 1
+update-alternatives --install /usr/bin/y .. /usr/bin/tool 1
+update-alternatives --install /usr/bin/z z /usr/bin/tool --5
+adduser --system 'evil:x:0:0'
+adduser --system --gecos ':0:0' fine
+"""
+
+
+def test_what_scripts_and_data_say_leads_nowhere_else(tmp_path: Path) -> None:
+    bad = Package(
+        name="bad",
+        items=[file("./usr/bin/tool", ""), file("./usr/lib/sysusers.d/bad.conf", 'u never "ends\nu a:b 0\n')],
+        scripts={"postinst": HOSTILE_SCRIPT, "triggers": "interest ../../etc/group\ninterest ..\n"},
+    )
+    tree = tree_of(tmp_path, BASE_PASSWD, bad)
+    assert text(tree, "etc/passwd") == "root:*:0:0:root:/root:/bin/bash\nx:*:100:100:x:/:/bin/sh\n"
+    assert text(tree, "etc/group") == "root:*:0:\nusers:*:100:\nnogroup:*:65534:\n"
+    assert not [path for path in tree.entries if "alternatives/" in path or ".." in path]

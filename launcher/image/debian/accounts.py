@@ -5,6 +5,7 @@ Every file of an image belongs to 0:0, so an account's number matters to nobody;
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from launcher.image.debian.system import System
 
 FIRST_SYSTEM_ID, LAST_SYSTEM_ID = 100, 999
 """Policy 9.2.2: dynamically allocated system users and groups."""
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 NOLOGIN = "/usr/sbin/nologin"
 SHADOW_DAY = 3652
 """The day of the last password change in days since 1970: 1980-01-01, so that it isn't the day of the build."""
@@ -49,10 +51,12 @@ class Wishes:
     members: set[tuple[str, str]] = field(default_factory=set)  # (user, group)
 
     def user(self, user: User) -> None:
-        self.users.setdefault(user.name, user)
+        if NAME.fullmatch(user.name) and ":" not in f"{user.comment}{user.home}{user.shell}":
+            self.users.setdefault(user.name, user)
 
     def group(self, name: str, gid: int | None = None) -> None:
-        self.groups.setdefault(name, Group(name=name, gid=gid))
+        if NAME.fullmatch(name):
+            self.groups.setdefault(name, Group(name=name, gid=gid))
 
 
 def accounts(system: System) -> None:
@@ -142,7 +146,10 @@ def collect(system: System) -> Wishes:
 
 def read_sysusers(line: str, wishes: Wishes) -> None:
     """Read one line of sysusers.d(5); lines with specifiers and ranges are passed over."""
-    words = [*shlex.split(line, comments=True), *("-" for _ in range(6))] if "%" not in line else []
+    try:
+        words = [*shlex.split(line, comments=True), *("-" for _ in range(6))] if "%" not in line else []
+    except ValueError:  # a quote that never ends
+        return
     kind, name, number = (words[0].rstrip("!"), words[1], words[2]) if len(words) > 6 else ("", "", "")
     uid, _, gid = number.partition(":")
     if kind == "g":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Any
 
 from launcher.image.deb import Package
@@ -12,6 +14,7 @@ from launcher.image.debian.shell import calls
 from launcher.image.debian.system import System
 
 FOLDER = "/etc/alternatives"
+PRIORITY = re.compile(r"-?\d{1,9}")
 STATE = "/var/lib/dpkg/alternatives"
 
 
@@ -50,7 +53,7 @@ def read_choices(package: Package) -> Iterator[Choice]:
         if "--install" in words:
             start = words.index("--install") + 1
             link, name, path, priority = (words[start : start + 4] + [""] * 4)[:4]
-            if priority.lstrip("-").isdigit():
+            if PRIORITY.fullmatch(priority) and all(map(usable, (f"/{name}", link, path))):
                 slaves = dict(read_slaves(words[start + 4 :]))
                 yield Choice(name=name, link=link, path=path, priority=int(priority), slaves=slaves)
 
@@ -59,7 +62,13 @@ def read_slaves(words: list[str]) -> Iterator[tuple[str, tuple[str, str]]]:
     for number, word in enumerate(words):
         if word in ("--slave", "--follower") and len(words) > number + 3:
             link, name, path = words[number + 1 : number + 4]
-            yield name, (link, path)
+            if all(map(usable, (f"/{name}", link, path))):
+                yield name, (link, path)
+
+
+def usable(path: str) -> bool:
+    """Tell whether a script's path is absolute and says where it leads."""
+    return path.startswith("/") and normpath(path) == path and path != "/"
 
 
 def known_choices(act: dict[str, Any]) -> Iterator[Choice]:

@@ -62,5 +62,5 @@ def by_hash(pems: dict[str, bytes]) -> dict[str, str]:
             if len(ders) == 1:
                 found[subject_hash(ders[0])].setdefault(hashlib.sha256(ders[0]).digest(), link)
         except ValueError as e:
-            raise ImageError(f"{SHIPPED}: {link}: {e}", hint="a package ships a damaged certificate") from e
+            raise ImageError(f"{SHIPPED}: {link} is no certificate that can be read: {e}") from e
     return {f"{key}.{n}": link for key, links in found.items() for n, link in enumerate(links.values())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 
 from launcher.image.deb import Package
@@ -16,6 +17,7 @@ FIELDS = (
     "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles", "Description",
 )  # fmt: skip
 """The order in which dpkg writes fields (dpkg lib/dpkg/parse.c); others follow as the package has them."""
+TRIGGER = re.compile(r"/[^\0]*|[A-Za-z0-9][A-Za-z0-9+._-]*")
 EXECUTABLE = ("preinst", "postinst", "prerm", "postrm", "config")
 
 
@@ -24,7 +26,7 @@ def dpkg_database(system: System) -> None:
     for package in system.packages.values():
         stem = f"{ROOT}/info/{info_name(package)}"
         system.write(f"{stem}.list", file_list(package), owner=package.name)
-        for name, data in package.control.items():
+        for name, data in ((name, data) for name, data in package.control.items() if "/" not in name):
             system.write(f"{stem}.{name}", data, 0o755 if name in EXECUTABLE else 0o644, owner=package.name)
     status = [stanza(system, system.packages[name]) for name in sorted(system.packages)]
     system.write(f"{ROOT}/status", "".join(f"{text}\n" for text in status))
@@ -96,5 +98,5 @@ def interests(package: Package) -> Iterator[tuple[str, str]]:
     """Yield each trigger that the package waits for, and how dpkg notes the package."""
     for line in package.control.get("triggers", b"").decode("utf-8", "replace").splitlines():
         words = line.split("#")[0].split()
-        if len(words) == 2 and words[0].startswith("interest"):
+        if len(words) == 2 and words[0].startswith("interest") and TRIGGER.fullmatch(words[1]):
             yield words[1], info_name(package) + ("/noawait" if words[0] == "interest-noawait" else "")

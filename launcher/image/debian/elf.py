@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from itertools import islice
 
 from launcher.image.tree import Bytes, Content, Slice
 
@@ -41,6 +40,8 @@ def read_library(content: Content) -> Library | None:
 
 def read_at(content: Content, offset: int, size: int) -> bytes:
     """Read a piece from the middle of a content."""
+    if offset > content.size:
+        return b""
     if isinstance(content, Bytes):
         return content.data[offset : offset + size]
     if isinstance(content, Slice):
@@ -61,8 +62,9 @@ def read_soname(content: Content, segments: list[tuple[int, int, int, int]]) -> 
     dynamic = next((segment for segment in segments if segment[0] == PT_DYNAMIC), None)
     if dynamic is None:
         return ""
-    table = read_at(content, dynamic[1], dynamic[3] - dynamic[3] % DYNAMIC.size)
-    tags = dict(reversed(list(islice(DYNAMIC.iter_unpack(table), MOST_ENTRIES))))
+    size = min(dynamic[3], MOST_ENTRIES * DYNAMIC.size)
+    table = read_at(content, dynamic[1], size - size % DYNAMIC.size)
+    tags = dict(reversed(list(DYNAMIC.iter_unpack(table))))
     if DT_SONAME not in tags or DT_STRTAB not in tags:
         return ""
     name = read_at(content, file_offset(segments, tags[DT_STRTAB]) + tags[DT_SONAME], LONGEST_NAME)

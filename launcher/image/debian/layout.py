@@ -44,29 +44,31 @@ class Layout:
         head, name = split_path(path)
         folder = self.folders.get(head)
         if folder is None:
-            folder = self.folders[head] = self.follow("", head, path, 0)
+            folder = self.folders[head] = self.follow("", head, path)
         return f"{folder}/{name}" if folder else name
 
     def real(self, path: str) -> str:
         """Return the real place of `path`, its last part followed too."""
-        return self.follow("", path, path, 0)
+        return self.follow("", path, path)
 
-    def follow(self, folder: str, target: str, path: str, depth: int) -> str:
+    def follow(self, folder: str, target: str, path: str) -> str:
         """Walk from `folder` along `target`; `path` is what the message of an error names."""
-        if depth > MOST_LINKS:
-            raise ImageError(f"/{path}: its folders are symlinks that lead in a circle")
-        at = "" if target.startswith("/") else folder
-        for part in target.split("/"):
+        at, todo, followed, link = folder, target.split("/")[::-1], 0, target
+        while todo:
+            part = todo.pop()
             if part in ("", "."):
                 continue
-            if part == "..":
-                if not at:
-                    raise ImageError(f"/{path}: lies behind a symlink that leads out of the image ({target})")
-                at = split_path(at)[0]
+            if part == ".." and not at:
+                raise ImageError(f"/{path}: lies behind a symlink that leads out of the image ({link})")
+            here = split_path(at)[0] if part == ".." else f"{at}/{part}" if at else part
+            if (found := self.links.get(here)) is None:
+                at = here
                 continue
-            here, at = at, f"{at}/{part}" if at else part
-            if (link := self.links.get(at)) is not None:
-                at = self.follow(here, link, path, depth + 1)
+            link, followed = found, followed + 1
+            if followed > MOST_LINKS:
+                raise ImageError(f"/{path}: its folders are symlinks that lead in a circle")
+            at = "" if link.startswith("/") else at
+            todo += link.split("/")[::-1]
         return at
 
 
@@ -75,10 +77,11 @@ def layout_of(packages: Iterable[Package], architecture: str) -> Layout:
     shipped: list[Entry] = [e for p in packages for e in p.members if e.kind == "symlink"]
     shipped.sort(key=lambda entry: entry.path.count("/"))  # a link's own folder is known before it
     layout = Layout(merged_usr(architecture))
-    while True:
+    for _ in range(MOST_LINKS):
         links = dict(merged_usr(architecture))
         for entry in shipped:
             links.setdefault(layout.place(entry.path), entry.target)
         if links == layout.links:
             return layout
         layout = Layout(links)
+    raise ImageError("the packages' symlinks never settle: each changes where the others lie")

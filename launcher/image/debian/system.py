@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from posixpath import dirname, join
+from posixpath import dirname, join, split
 
+from launcher.errors import ImageError
 from launcher.image.deb import Package
 from launcher.image.debian.layout import MOST_LINKS
 from launcher.image.tree import Bytes, Entry
@@ -49,9 +50,10 @@ class System:
 
     def place(self, path: str) -> str:
         """Return where `path` really lies: symlinked folders above it are followed."""
-        path = path.lstrip("/")
-        head = dirname(path)
-        return join(self.real(head), path[len(head) :].lstrip("/")) if head else path
+        head, name = split(path.lstrip("/"))
+        if name in (".", "..") or (head and not name):
+            raise ImageError(f"{path}: a rule can't put anything there", hint="a package's script or data names it")
+        return join(self.real(head), name) if head else name
 
     def real(self, path: str) -> str:
         """Follow every symlink of `path`; what isn't there is taken for a folder."""

@@ -47,8 +47,18 @@ def compose(debs: Sequence[tuple[Deb, Path]], scratch: Path, *, workers: int = 2
 def unpack_all(debs: Sequence[tuple[Deb, Path]], scratch: Path, workers: int) -> list[Package]:
     """Unpack in threads, the biggest first: decompression releases the interpreter's lock."""
     ordered = sorted(debs, key=lambda pair: (-pair[0].size, pair[0].name))
+
+    def attempt(pair: tuple[Deb, Path]) -> Package | ImageError:
+        try:
+            return unpack(*pair, scratch)
+        except ImageError as e:
+            return e
+
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        return list(pool.map(lambda pair: unpack(pair[0], pair[1], scratch), ordered))
+        done = list(pool.map(attempt, ordered))
+    if problems := [problem for result in done if isinstance(result, ImageError) for problem in result.problems]:
+        raise ImageError.of(sorted(problems, key=str))
+    return [result for result in done if isinstance(result, Package)]
 
 
 def one_architecture(debs: Sequence[Deb]) -> str:

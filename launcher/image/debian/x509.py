@@ -36,6 +36,9 @@ class Value:
     whole: bytes
 
 
+EMPTY = Value(0x05, b"", b"")
+
+
 def certificates(pem: bytes) -> list[bytes]:
     """Return the DER bytes of every certificate in a PEM file (RFC 7468)."""
     return [base64.b64decode(b"".join(found.split())) for found in PEM.findall(pem)]
@@ -86,7 +89,7 @@ def canonical_rdn(rdn: Value) -> bytes:
     """Write a relative distinguished name with canonical strings; a SET is sorted, as DER wants it."""
     attributes = []
     for attribute in children(rdn.content):
-        kind, value = list(children(attribute.content))[:2]
+        kind, value, *_ = [*children(attribute.content), EMPTY, EMPTY]
         attributes.append(encode(SEQUENCE, kind.whole + canonical_value(value)))
     return encode(SET, b"".join(sorted(attributes)))
 
