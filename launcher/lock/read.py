@@ -85,7 +85,7 @@ class Reading:
         self.filenames(raw)
 
     def table(self, path: str, table: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
-        for key in table.keys() - fields.keys():
+        for key in (key for key in table if key not in fields):
             near = difflib.get_close_matches(key, fields, 1)
             hint = f"did you mean `{near[0]}`?" if near else None
             self.add(joined(path, key), "a lock has no such key", hint)
