@@ -17,7 +17,15 @@ from launcher import records
 from launcher import store as stores
 
 PACKAGE = Path(launcher.__file__).parent
-QUICK = {"ship_s": 0.2, "heartbeat_s": 0.3, "quiet_s": 0.3, "quiet_folder_s": 0.3, "left_s": 0.5, "retry_s": 0.05}
+QUICK = {
+    "ship_s": 0.2,
+    "heartbeat_s": 0.3,
+    "look_s": 0.1,
+    "quiet_s": 0.3,
+    "quiet_folder_s": 0.3,
+    "left_s": 0.5,
+    "retry_s": 0.05,
+}
 
 
 def make_bundle(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from launcher import records
 from tests.attempts import Bench, wait_for
 
 NOTED = """
@@ -168,3 +170,19 @@ def test_as_process_1_it_collects_orphans(bench: Bench, tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, b"0 1\n"), done.stderr
+
+
+def test_a_signal_after_the_end_does_not_change_how_it_ended(bench: Bench) -> None:
+    (bench.root / "file").write_text("")
+    with bench.start(["sh", "-c", "exit 0"], store=f"file://{bench.root}/file") as process:
+        wait_for(lambda: b"the store does not take" in process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.2)
+        assert process.poll() is None, "it goes on trying"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=5)
+    assert process.returncode == 0
+    told = json.loads((bench.folder / "missing.json").read_text())["events"]
+    record = records.fold({"run": "r"}, told)
+    assert [(event["kind"], event.get("forwarded")) for event in told][-1] == ("signal", False)
+    assert record.state == "succeeded"

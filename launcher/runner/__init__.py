@@ -23,5 +23,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
         sys.pycache_prefix, sys.dont_write_bytecode = prefix, False
     from launcher.runner.supervise import run
 
-    code = run(sys.argv[1] if argv is None else argv[0])
+    try:
+        code = run(sys.argv[1] if argv is None else argv[0])
+    except BaseException:  # a bug: tell it, but never as if it were the command's own end
+        sys.excepthook(*sys.exc_info())
+        code = 125
     os._exit(code)  # at once: background threads that hang on a store must not hold the exit code back

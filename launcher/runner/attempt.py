@@ -14,9 +14,10 @@ VERSION = 1
 TIMES = {
     "grace_s": 30.0,  # from the first SIGTERM, SIGINT or SIGHUP to SIGKILL
     "flush_s": 60.0,  # after the command's end: give up when nothing got into the store for so long
-    "stop_flush_s": 15.0,  # the same after a stop signal, in all
+    "stop_flush_s": 15.0,  # the same after a stop signal
     "ship_s": 2.0,  # how often logs and metrics go to the store
     "heartbeat_s": 20.0,
+    "look_s": 1.0,  # how often to look for finished checkpoints
     "quiet_s": 3.0,  # a checkpoint file counts as finished when it was closed and unchanged for so long
     "quiet_folder_s": 10.0,  # and a folder: its files may come one after another
     "left_s": 2.0,  # what is left of the command's process group has so long between SIGTERM and SIGKILL

@@ -50,13 +50,15 @@ def walk(full: str, path: str = "") -> list[Found]:
     return found
 
 
-def sha256_file(path: str) -> str:
+def sha256_file(path: str, moved: Callable[[], None]) -> str:
+    """Hash a file; `moved` hears of every piece, because hashing a large checkpoint takes minutes too."""
     import hashlib
 
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
+            moved()
     return digest.hexdigest()
 
 
@@ -87,7 +89,7 @@ def upload(store: Store, file: Found, key_of: Callable[[str], str], moved: Calla
     line: dict[str, Any] = {"path": file.path, "mode": file.mode}
     if file.kind == "link":
         return {"path": file.path, "link": os.readlink(file.full)}
-    sha256 = sha256_file(file.full)
+    sha256 = sha256_file(file.full, moved)
     key = key_of(sha256)
     if sha256 not in key or not store.exists(key):  # the same content is stored once
         if file.size <= CHUNK_BYTES:

@@ -63,7 +63,8 @@ def fold(
 def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: float | None) -> dict[str, Any]:
     """Return what one attempt came to."""
     started, ended, closed = (first(events, kind) for kind in ("started", "ended", "closed"))
-    stop = next((event["signal"] for event in events if event["kind"] == "signal" and event["stops"]), None)
+    before = [event for event in events if event["kind"] == "signal" and event["seq"] < ended.get("seq", 1 << 62)]
+    stop = next((event["signal"] for event in before if event["stops"]), None)
     begun, over = started.get("time"), ended.get("time")
     return {
         "attempt": events[0]["attempt"],

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
 
 def prepare(attempt: Attempt) -> None:
     """Make the folders, empty, and params.json. Raises OSError."""
-    for name in ("outputs", "checkpoints", "metrics.jsonl"):
+    forget_older(attempt)
+    for name in ("outputs", "checkpoints", "metrics.jsonl", "missing.json"):
         put_aside(attempt, name)
     for name in ("outputs", "checkpoints", "spool"):
         os.makedirs(attempt.path(name), exist_ok=True)
     with open(attempt.path("params.json"), "w", encoding="utf-8") as stream:
         json.dump(attempt.job.get("params", {}), stream, indent=1, ensure_ascii=False)
+
+
+def forget_older(attempt: Attempt) -> None:
+    """Remove what was put aside before, so that many attempts don't fill the disk with copies."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(attempt.path("left")):
+            import shutil
+
+            shutil.rmtree(attempt.path("left", name), ignore_errors=True)
 
 
 def put_aside(attempt: Attempt, name: str) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from launcher.runner.outbox import Outbox
     from launcher.runner.tally import Tally
 
-LOOK_EVERY_S = 1.0
 TRIES = 5
 
 
@@ -41,7 +40,7 @@ class Keeper:
         """Keep until the command has ended, then finish."""
         try:
             self.outbox.event("host", facts={**host.facts(), **self.attempt.host})
-            while not ending.wait(LOOK_EVERY_S):
+            while not ending.wait(self.attempt.times["look_s"]):
                 self.keep_checkpoints(final=False)
             self.ending = True
             self.finish()

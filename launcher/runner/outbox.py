@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
 
 LONGEST_PAUSE_S = 15.0
+AT_ONCE_S = 1.0  # then the heartbeat gets its turn
 
 
 class Item:
@@ -95,8 +96,9 @@ class Outbox:
                 self.changed.wait(at_most_s)
 
     def ship_all(self) -> bool:
-        """Ship what waits, in order. Return False when the store refused."""
-        while self.waiting:
+        """Ship what waits, in order, for a second or so. Return False when the store refused."""
+        end = time.monotonic() + AT_ONCE_S
+        while self.waiting and time.monotonic() < end:
             item = self.waiting[0]
             try:
                 self.ship(item)

@@ -2,7 +2,7 @@
 
 SIGTERM, SIGINT and SIGHUP ask the run to end: the command has `grace_s` seconds from the first of them, then its
 group gets SIGKILL. So it does when a second one comes more than a second later (schedulers send the first twice,
-and a person who presses Ctrl-C again means it).
+and a person who presses Ctrl-C again means it). Once the command is gone, a second one ends the storing as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Signals:
     def __init__(self, grace_s: float, tell: Callable[[str, bool, bool], None]) -> None:
         self.grace_s, self.tell = grace_s, tell
         self.child: Command | None = None
-        self.over = False
+        self.over = False  # the command and its group are gone
+        self.enough = False  # somebody asked again while the rest was being stored
         self.early: list[int] = []
         self.untold: deque[tuple[str, bool, bool]] = deque()
         self.stopped_at: float | None = None
@@ -65,7 +66,7 @@ class Signals:
             return
         forwarded = not self.over and self.child.send(signum)
         self.untold.append((signal_name(signum), stops, forwarded))
-        if stops and not self.over:
+        if stops:
             self.stop()
 
     def stop(self) -> None:
@@ -73,6 +74,8 @@ class Signals:
         if self.stopped_at is None:
             self.stopped_at = now
             signal.setitimer(signal.ITIMER_REAL, self.grace_s)
+        elif self.over:
+            self.enough = now - self.stopped_at > AGAIN_S
         elif now - self.stopped_at > AGAIN_S:
             self.kill()
 

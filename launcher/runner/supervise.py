@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -85,7 +86,7 @@ class Supervisor:
         self.spool = Spool(attempt.path("spool", str(attempt.number)), attempt.times["ship_s"], self.post_logs)
         self.tally = Tally(attempt, self.spool)
         self.signals = Signals(attempt.times["grace_s"], self.signalled)
-        self.stopped_at: float | None = None
+        self.command_over = False
 
     def run(self) -> int:
         try:
@@ -100,10 +101,19 @@ class Supervisor:
             self.signals.watch(child)
             self.started(child.pid)
             tee = Tee(child, self.spool, self.signals)
-            code = self.ended(*command.exit_of(tee.until_end()))
-            tee.drain(self.attempt.times["left_s"])
+            code = self.watch(child, tee)
         self.spool.rotate()
         self.flush()
+        return code
+
+    def watch(self, child: command.Command, tee: Tee) -> int:
+        """Pass output on until the command has ended, and clean up behind it."""
+        try:
+            code = self.ended(*command.exit_of(tee.until_end()))
+            tee.drain(self.attempt.times["left_s"])
+        except BaseException:  # a bug here must not leave the command alone
+            child.send(signal.SIGKILL)
+            raise
         return code
 
     def started(self, pid: int | None) -> None:
@@ -114,10 +124,12 @@ class Supervisor:
         threading.Thread(target=self.outbox.work, args=ship, daemon=True).start()
         threading.Thread(target=self.keep, daemon=True).start()
 
-    def ended(self, code: int, signal: str | None, reason: str | None = None) -> int:
-        if self.signals.killed_by_us and signal == "SIGKILL":
+    def ended(self, code: int, by: str | None, reason: str | None = None) -> int:
+        self.signals.take()
+        self.command_over = True
+        if self.signals.killed_by_us and by == "SIGKILL":
             reason = f"did not end in time after {self.tally.stopped}, so it was killed"
-        self.outbox.event("ended", code=code, signal=signal, reason=reason)
+        self.outbox.event("ended", code=code, signal=by, reason=reason)
         return code
 
     def keep(self) -> None:
@@ -132,9 +144,8 @@ class Supervisor:
         self.outbox.post(Item(keys.log(self.attempt.run, self.attempt.number, chunk.seq), b"", chunk))
 
     def signalled(self, name: str, stops: bool, forwarded: bool) -> None:
-        if stops:
+        if stops and not self.command_over:
             self.tally.stopped = self.tally.stopped or name
-            self.stopped_at = self.stopped_at or time.monotonic()
         self.outbox.event("signal", signal=name, stops=stops, forwarded=forwarded)
 
     def flush(self) -> None:
@@ -142,16 +153,15 @@ class Supervisor:
         self.ending.set()
         ended_at = time.monotonic()
         while not self.finished.wait(0.1):
-            if time.monotonic() > self.deadline(ended_at):
+            self.signals.take()
+            if self.signals.enough or time.monotonic() > self.deadline(ended_at):
                 self.give_up()
                 return
-            self.signals.take()
 
     def deadline(self, ended_at: float) -> float:
-        """After a stop signal the time is fixed; otherwise it counts from the last thing that was stored."""
-        if self.stopped_at is not None:
-            return max(ended_at, self.stopped_at) + self.attempt.times["stop_flush_s"]
-        return max(ended_at, self.outbox.moved_at) + self.attempt.times["flush_s"]
+        """Patience counts from the last thing that moved: a large checkpoint may take as long as it takes."""
+        patience_s = self.attempt.times["flush_s" if self.signals.stopped_at is None else "stop_flush_s"]
+        return max(ended_at, self.outbox.moved_at) + patience_s
 
     def give_up(self) -> None:
         """Say what did not get into the store; the run's folder keeps a note of it."""
