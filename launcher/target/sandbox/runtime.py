@@ -64,6 +64,7 @@ class SandboxProcess:
     """A running sandbox. It dies with the thread that made it."""
 
     def __init__(self, described: dict[str, Any]) -> None:
+        self.stage = described["stage"]
         plan_out, plan_in = os.pipe()
         self.report, report_in = os.pipe()
         words = [sys.executable, "-I", "-S", "-c", BOOT, str(PACKAGES), str(plan_out), str(report_in)]
@@ -88,7 +89,7 @@ class SandboxProcess:
         step, number, what = [*rest.split(" ", 2), "", ""][:3]
         if step == "root" and int(number or 0) in NO_OVERLAY:
             raise OverlayRefused(f"no overlay: {what}")
-        raise refusal.explain(step, int(number or 0), what)
+        raise refusal.explain(step, int(number or 0), what.replace(f"{self.stage}/root", "", 1))
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the command. SIGKILL ends everything in the sandbox."""
