@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -22,7 +23,10 @@ def tiny_image(cache: Cache) -> Image:
     """Return an image of two layers: shell and libraries, Python over them."""
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}").resolve()
     library = Path(sys.base_prefix, "lib", python.name)
-    extensions = [str(path) for path in library.glob("lib-dynload/*.so")]
+    obstore = importlib.util.find_spec("obstore")
+    assert obstore is not None
+    packages = Path(str(obstore.origin)).parent
+    extensions = [str(path) for path in [*library.glob("lib-dynload/*.so"), *packages.glob("*.so")]]
     base = {
         "bin/sh": file_entry("bin/sh", Path("/bin/sh").resolve(), 0o755),
         **{str(path)[1:]: file_entry(str(path)[1:], path, 0o755) for path in libraries("/bin/sh", python, *extensions)},
