@@ -50,6 +50,7 @@ def refused(work: Path, signers: tuple[Signer, Signer], base: str, apt: tuple[st
     for signer in signers:
         text = text.replace(signer.fingerprint()[-16:], f"KEY-OF-{signer.name.upper()}")
     text = re.sub(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", "DATE", text)
+    text = re.sub(r"\d+ bytes", "SIZE bytes", text)
     return f"{caught.type.__name__}\n{re.sub(r'sha256 [0-9a-f]{12}', 'sha256 DIGEST', text)}\n"
 
 
