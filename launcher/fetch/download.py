@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from launcher.cache import Cache, disk_full
 from launcher.digest import CHUNK_BYTES
-from launcher.errors import FetchError, IntegrityError, Problem
+from launcher.errors import FetchError, IntegrityError, Problem, StoreError
 from launcher.indexes.source import Source, Stream
 from launcher.lock.model import Artifact
 from launcher.progress import SILENT, Progress, Task
@@ -107,7 +107,7 @@ def search(
             break
         except IntegrityError as e:
             result.lies.append(e.problems[0].message)
-        except FetchError as e:
+        except (FetchError, StoreError) as e:
             result.looked.append(e.problems[0].message)
         except OSError as e:  # a disk that fails while it is read
             result.looked.append(f"{source.name}: {e}")
