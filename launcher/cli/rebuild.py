@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,9 @@ def paths(pin: LayerPin | None, layer: Layer, cache: Cache, sources: list[Source
     before, after = listing(pin.listing, cache, sources), listing(layer.listing, cache, sources)
     if before is None or after is None:
         return ["its list of files is in neither cache nor vault, so the paths can't be told"]
-    found = list(islice(differences(before, after), SHOWN_PATHS + 1))
-    return [*found[:SHOWN_PATHS], "..."] if len(found) > SHOWN_PATHS else found
+    found = list(differences(before, after))
+    more = [f"and {len(found) - SHOWN_PATHS} more"] if len(found) > SHOWN_PATHS else []
+    return [*found[:SHOWN_PATHS], *more]
 
 
 def listing(sha256: str, cache: Cache, sources: list[Source]) -> bytes | None:
