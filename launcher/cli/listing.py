@@ -11,6 +11,7 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STATE_STYLES = {"succeeded": "green", "running": "cyan", "queued": "blue", "failed": "red", "killed": "magenta"}
+MAY_BE_CUT = 2  # the last columns of a table, where a terminal is narrow; an id that gets copied must be whole
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -30,7 +31,10 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], states: int
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for at, head in enumerate(heads):
+        widest = max(map(len, [head, *column(rows, at)]))
+        table.add_column(head, no_wrap=True, min_width=widest if at < len(heads) - MAY_BE_CUT else None)
     for row in rows:
         cells = [
             Text(cell, style=STATE_STYLES.get(cell.split()[0] if cell else "", "") if at == states else "")
@@ -38,6 +42,10 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], states: int
         ]
         table.add_row(*cells)
     Console().print(table)
+
+
+def column(rows: Sequence[Sequence[str]], at: int) -> list[str]:
+    return [row[at] for row in rows]
 
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:

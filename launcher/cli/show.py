@@ -119,7 +119,11 @@ def host(record: Record) -> str:
 
 def outputs(record: Record) -> str:
     told = record.outputs
-    return f"{told['files']} files, {size(told['bytes'])}, digest {told['digest']}" if told else ""
+    return (
+        f"{told['files']} file{'s' * (told['files'] != 1)}, {size(told['bytes'])}, digest {told['digest']}"
+        if told
+        else ""
+    )
 
 
 def print_metrics(record: Record) -> None:
