@@ -34,7 +34,7 @@ BASE = (
     package("ca-certificates", "20230311", Architecture="all", Depends="openssl (>= 1.1.1)"),
     package("openssl", "3.0.11-1", Depends="libc6 (>= 2.34), libssl3 (>= 3.0.9)"),
     package("libssl3", "3.0.11-1", Depends="libc6"),
-    package("libstdc++6", "12.2.0-14", Depends="libc6 (>= 2.36)"),
+    package("libstdc++6", "12.2.0-14", Depends="libc6"),
     package("python3", "3.11.2-1+b1", Depends="python3.11 (>= 3.11.2-1~)"),
     package("python3.11", "3.11.2-6", Depends="python3.11-minimal (= 3.11.2-6)"),
     package("python3.11-minimal", "3.11.2-6", Depends="libc6, libssl3"),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from launcher.credentials import Login, shown
 from launcher.errors import FetchError
 from launcher.indexes import apt
-from launcher.indexes.apt import AptConfig, Login, mirrors, parse_logins
+from launcher.indexes.apt import AptConfig, mirrors, parse_logins
 from launcher.indexes.apt_format import parse_sources
-from launcher.indexes.apt_web import Web, fits, shown
+from launcher.indexes.apt_web import Web, fits
 
 DEB822 = """\
 # made by an installer
@@ -145,23 +146,23 @@ def test_the_machines_own_configuration(tmp_path: Path, monkeypatch: pytest.Monk
         "http://one.example.org/debian",
         "https://mirror.example.org/debian",
     ]
-    assert [one.machine for one in config.logins] == ["one.example.org"]
+    assert [machine for machine, _ in config.logins] == ["one.example.org"]
     assert "s3cret" not in repr(config)
 
 
 def test_passwords_are_for_their_host_and_path_only() -> None:
     text = """machine example.org/debian login a password b
               machine http://plain.example.org login c password d"""
-    tls, plain = parse_logins(text.split())
-    assert fits(tls.machine, "https://example.org/debian/dists/x")
-    assert not fits(tls.machine, "http://example.org/debian/dists/x")
-    assert not fits(tls.machine, "https://example.org/other")
-    assert not fits(tls.machine, "https://evil.example/debian")
-    assert fits(plain.machine, "http://plain.example.org/x")
+    (tls, _), (plain, _) = parse_logins(text.split())
+    assert fits(tls, "https://example.org/debian/dists/x")
+    assert not fits(tls, "http://example.org/debian/dists/x")
+    assert not fits(tls, "https://example.org/other")
+    assert not fits(tls, "https://evil.example/debian")
+    assert fits(plain, "http://plain.example.org/x")
 
 
 def test_a_password_goes_into_a_header_that_redirects_do_not_take_along() -> None:
-    web = Web(AptConfig(entries=(), logins=(Login(machine="example.org", name="me", password="s3cret"),)))
+    web = Web(AptConfig(entries=(), logins=(("example.org", Login(user="me", password="s3cret")),)))
     request = web.request("https://example.org/debian/x", {})
     assert request.unredirected_hdrs["Authorization"].startswith("Basic ")
     assert "Authorization" not in request.headers

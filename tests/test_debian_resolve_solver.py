@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 from launcher.indexes.apt_packages import Package
+from launcher.resolve.debian.clauses import Root, UnsolvableError
 from launcher.resolve.debian.relation import Relation, parse_relations
-from launcher.resolve.debian.solve import Root, UnsolvableError, solve
+from launcher.resolve.debian.solve import solve
 from launcher.resolve.debian.universe import Candidate, Universe
 from launcher.resolve.debian.version import holds, key
 

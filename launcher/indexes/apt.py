@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.credentials import Login
 from launcher.errors import FetchError, ProcessError, Where
 from launcher.indexes.apt_format import SourceEntry, parse_sources, truth
 from launcher.process import run
@@ -23,21 +24,12 @@ GIVE_SOURCES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Login:
-    """A password of apt_auth.conf(5). It is never shown: its repr has none of it."""
-
-    machine: str  # host, host:port or host/path, perhaps with a scheme
-    name: str = field(repr=False)
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
 class AptConfig:
     """What apt is told on this machine. `options` are those of `apt-config dump`, by lower-case name."""
 
     entries: tuple[SourceEntry, ...]
     options: Mapping[str, str] = field(default_factory=dict)
-    logins: tuple[Login, ...] = ()
+    logins: tuple[tuple[str, Login], ...] = ()  # by machine, as apt_auth.conf(5) writes it
 
     @property
     def check_valid_until(self) -> bool:
@@ -97,9 +89,9 @@ def apt_options() -> dict[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
-def logins(apt: Path) -> tuple[Login, ...]:
+def logins(apt: Path) -> tuple[tuple[str, Login], ...]:
     """Read auth.conf and auth.conf.d (apt_auth.conf(5)). A file that this user may not read holds nothing for them."""
-    found: list[Login] = []
+    found: list[tuple[str, Login]] = []
     for path in [apt / "auth.conf", *sorted((apt / "auth.conf.d").glob("*.conf"))]:
         try:
             words = path.read_text(encoding="utf-8").split()
@@ -109,7 +101,7 @@ def logins(apt: Path) -> tuple[Login, ...]:
     return tuple(found)
 
 
-def parse_logins(words: list[str]) -> list[Login]:
+def parse_logins(words: list[str]) -> list[tuple[str, Login]]:
     """Read `machine X login Y password Z` triples."""
     found: list[dict[str, str]] = []
     for key, value in zip(words[::2], words[1::2], strict=False):
@@ -118,7 +110,7 @@ def parse_logins(words: list[str]) -> list[Login]:
         if found:
             found[-1][key] = value
     return [
-        Login(machine=one["machine"], name=one["login"], password=one["password"])
+        (one["machine"], Login(user=one["login"], password=one["password"]))
         for one in found
         if {"login", "password"} <= one.keys()
     ]

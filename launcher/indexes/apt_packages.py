@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.cache import Cache
+from launcher.credentials import shown
 from launcher.digest import SHA256, sha256_bytes, sha256_file
 from launcher.errors import FetchError, IntegrityError
 from launcher.indexes.apt_release import Release
-from launcher.indexes.apt_web import Web, shown
+from launcher.indexes.apt_web import Web
 from launcher.progress import Progress
 
 FORMAT = 2

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from launcher.cache import Cache
+from launcher.credentials import shown
 from launcher.digest import sha256_bytes
 from launcher.errors import FetchError
 from launcher.indexes.apt import Mirror
 from launcher.indexes.apt_keys import Keys, keys_of, signed_text
-from launcher.indexes.apt_web import Answer, Web, shown
+from launcher.indexes.apt_web import Answer, Web
 from launcher.progress import Progress
 
 SUM = re.compile(r"^ ([0-9a-f]{64}) +(\d+) +(\S+)$", re.MULTILINE)

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from launcher.cache import Cache
+from launcher.credentials import shown
 from launcher.errors import FetchError, ResolveError
 from launcher.indexes.apt import GIVE_SOURCES, Mirror, apt_config, mirrors
 from launcher.indexes.apt_packages import PackageIndex, open_indexes
 from launcher.indexes.apt_release import Release, fetch_release
-from launcher.indexes.apt_web import Web, shown
+from launcher.indexes.apt_web import Web
 from launcher.progress import Progress
 
 ORIGIN = "Debian"

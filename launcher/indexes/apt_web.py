@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener, getproxies
 from urllib.response import addinfourl
 
+from launcher.credentials import shown, split_login
 from launcher.errors import FetchError
-from launcher.indexes.apt import AptConfig, Login
+from launcher.indexes.apt import AptConfig
 
 TIMEOUT_S = 30
 TRIES = 3
@@ -95,9 +96,9 @@ class Web:
         """Make a request; a password travels to the host it was given for, and not along with a redirect."""
         bare, own = split_login(url)
         made = Request(bare, headers={name: value for name, value in headers.items() if value})
-        login = own or next((one for one in self.logins if fits(one.machine, bare)), None)
+        login = own or next((login for machine, login in self.logins if fits(machine, bare)), None)
         if login:
-            token = base64.b64encode(f"{login.name}:{login.password}".encode()).decode()
+            token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
             made.add_unredirected_header("Authorization", f"Basic {token}")
         return made
 
@@ -171,16 +172,6 @@ def open_proxies(config: AptConfig) -> OpenerDirector:
     return build_opener(ProxyHandler(proxies))
 
 
-def split_login(url: str) -> tuple[str, Login | None]:
-    """Take `user:password@` out of a URL."""
-    parts = urlsplit(url)
-    said, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, None
-    name, _, password = said.partition(":")
-    return urlunsplit(parts._replace(netloc=host)), Login(machine=host, name=unquote(name), password=unquote(password))
-
-
 def fits(machine: str, url: str) -> bool:
     """Tell whether a password is for this URL. Without a scheme it is for https only (apt_auth.conf(5))."""
     scheme, marker, rest = machine.rpartition("://")
@@ -189,12 +180,6 @@ def fits(machine: str, url: str) -> bool:
     if (scheme if marker else "https") != parts.scheme or host not in (parts.netloc, parts.hostname):
         return False
     return parts.path.startswith(slash + path)
-
-
-def shown(url: str) -> str:
-    """Return a URL that may be printed: no login, no query."""
-    parts = urlsplit(split_login(url)[0])
-    return urlunsplit(parts._replace(query="", fragment=""))
 
 
 def is_missing_file(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from launcher.indexes.apt_source import AptMirror
 from launcher.indexes.apt_suite import WITHOUT_POCKETS, open_suite
 from launcher.progress import SILENT
 from launcher.resolve.debian import DebianSet, resolve_debian
-from launcher.resolve.debian.resolve import ALWAYS
+from launcher.resolve.debian.choose import ALWAYS
 
 pytestmark = [
     pytest.mark.services,

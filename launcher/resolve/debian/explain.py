@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from launcher.errors import Problem
+from launcher.resolve.debian.clauses import Clause, Root
 from launcher.resolve.debian.relation import Group
-from launcher.resolve.debian.solve import Clause, Root
 from launcher.resolve.debian.universe import Universe
 from launcher.resolve.debian.version import key
 

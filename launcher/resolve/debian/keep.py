@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from launcher.cache import Cache
 from launcher.indexes.apt_packages import Package, PackageIndex
 from launcher.lock.model import Deb
 from launcher.progress import Progress
 
-if TYPE_CHECKING:
-    from launcher.resolve.debian.resolve import Upgrade
-
 NOTES = "debs"
+
+
+class Upgrade(Protocol):
+    """Which pins of the previous lock are let go."""
+
+    @property
+    def all(self) -> bool: ...
+    @property
+    def packages(self) -> frozenset[str]: ...
 
 
 def keep(

@@ -61,7 +61,8 @@ class Universe:
         if name not in self.by_name:
             kept = [self.kept[name]] if name in self.kept else []
             listed = [p for index in self.indexes for p in index.named(name) if self.fits(p)]
-            listed.sort(key=lambda p: key(p.version), reverse=True)
+            if len(listed) > 1:
+                listed.sort(key=lambda p: key(p.version), reverse=True)
             self.by_name[name] = tuple(dict.fromkeys(self.candidate(p) for p in [*kept, *listed] if self.allowed(p)))
         return self.by_name[name]
 

@@ -41,6 +41,8 @@ def order(word: str) -> tuple[int, ...]:
 
 def holds(version: str, operator: str, other: str) -> bool:
     """Tell whether `version operator other`, with an operator of Policy 7.1; `<` and `>` are the old `<=` and `>=`."""
+    if version == other:
+        return operator not in ("<<", ">>")
     mine, theirs = key(version), key(other)
     if operator == "=":
         return mine == theirs
