@@ -57,7 +57,8 @@ def test_mount_points_are_there(tmp_path: Path) -> None:
     for path in ("proc", "sys", "dev", "run", "workspace", "data", "opt/launcher", "var/cache/launcher", "home"):
         assert modes[path] == 0o755
     assert (modes["tmp"], modes["var/tmp"], modes["root"]) == (0o1777, 0o1777, 0o700)
-    for path in ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/machine-id"):
+    assert "127.0.0.1\tlocalhost\n" in text(tree, "etc/hosts")
+    for path in ("etc/hostname", "etc/resolv.conf", "etc/machine-id"):
         assert text(tree, path) == ""
 
 
@@ -296,7 +297,12 @@ def test_dpkgs_database(tmp_path: Path) -> None:
 
 def test_time_zone_is_utc_where_zones_are_shipped(tmp_path: Path) -> None:
     assert "etc/localtime" not in tree_of(tmp_path, Package()).entries
-    tree = tree_of(tmp_path, Package(name="tzdata", items=[file("./usr/share/zoneinfo/Etc/UTC", "TZif2")]))
+    zone, old = (
+        file("./usr/share/zoneinfo/Etc/UTC", "TZif2"),
+        {"postinst": '#!/bin/sh\necho UTC > "$DPKG_ROOT/etc/timezone"\n'},
+    )
+    assert "etc/timezone" not in tree_of(tmp_path, Package(name="tzdata", items=[zone])).entries
+    tree = tree_of(tmp_path, Package(name="tzdata", items=[zone], scripts=old))
     assert tree.entries["etc/localtime"].target == "/usr/share/zoneinfo/Etc/UTC"
     assert text(tree, "etc/timezone") == "Etc/UTC\n"
 

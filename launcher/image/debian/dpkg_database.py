@@ -64,8 +64,14 @@ def field_text(name: str, fields: Mapping[str, str]) -> str:
 def conffile_lines(system: System, package: Package) -> list[str]:
     """Return path and md5 of each configuration file, by which dpkg notices later edits."""
     names = package.control.get("conffiles", b"").decode("utf-8", "replace").split("\n")
-    paths = [name.strip() for name in names if name.startswith("/")]
-    return [f"{path} {md5(data)}" for path in paths if (data := system.read(path)) is not None]
+    lines = []
+    for name in names:
+        path = name.removeprefix("remove-on-upgrade").strip()
+        if path != name.strip():
+            lines.append(f"{path} newconffile remove-on-upgrade")  # deb-conffiles(5): to go with the next upgrade
+        elif path.startswith("/") and (data := system.read(path)) is not None:
+            lines.append(f"{path} {md5(data)}")
+    return lines
 
 
 def md5(data: bytes) -> str:

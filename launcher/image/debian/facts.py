@@ -22,5 +22,6 @@ def facts() -> dict[str, list[dict[str, Any]]]:
 def acts(kind: str, system: System) -> Iterator[dict[str, Any]]:
     """Yield the acts of a kind that count in this system: those of everybody and those of packages in it."""
     for act in facts().get(kind, []):
-        if act.get("by") is None or act["by"] in system.packages:
+        package = system.packages.get(act.get("by", ""))
+        if "by" not in act or (package and act.get("mentions", "") in package.script("postinst")):
             yield act

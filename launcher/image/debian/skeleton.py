@@ -18,7 +18,8 @@ def skeleton(system: System) -> None:
             system.folder(path, act.get("mode", 0o755))
     for act in acts("link", system):
         for path, target in act["links"].items():
-            if not system.exists(path) or is_empty_folder(system, path):
+            dangling = target.startswith("/") and system.real(target) not in system.entries
+            if not dangling and (not system.exists(path) or is_empty_folder(system, path)):
                 system.link(path, target)
     copies(system)
     texts(system)
