@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
+from launcher.digest import sha256_bytes
 from launcher.errors import FetchError, IntegrityError, ResolveError
 from launcher.fetch import fetch
 from launcher.indexes.settings import Indexes
@@ -19,8 +20,8 @@ from launcher.resolve.platform import platform
 from launcher.resolve.pylock import select
 from launcher.resolve.python import resolve_python
 from launcher.resolve.upgrade import Upgrade
-from launcher.resolve.uv import environment
-from tests.index_server import Index, serve
+from launcher.resolve.uv import config, environment
+from tests.index_server import Index, make_wheel, serve
 
 
 @pytest.fixture
@@ -188,6 +189,27 @@ def test_a_local_wheel_without_sha256_is_hashed(index: Index, lab: Lab, tmp_path
     lab.indexes = replace(lab.indexes, find_links=(str(folder),))
     (wheel,) = lab("a==1.0")
     assert (wheel.version, wheel.sha256) == ("1.0+local", file.sha256)
+
+
+def test_a_folder_is_hashed_once(index: Index, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, other = index.add("a", "1.0+local"), index.add("a", "0.9")
+    index.files.clear()
+    index.add("a", "1.0")
+    folder = tmp_path / "links & more"
+    folder.mkdir()
+    for one in (file, other):
+        (folder / one.filename).write_bytes(one.data)
+    (folder / "no wheel.whl").write_text("x")
+    lab.indexes = replace(lab.indexes, find_links=(str(folder),))
+    first = lab("a==1.0")
+    given: list[Indexes] = []
+    monkeypatch.setattr("launcher.resolve.uv.config", lambda indexes: given.append(indexes) or config(indexes))
+    assert lab("a==1.0") == first
+    assert given[-1].find_links == () and len(given[-1].extra) == 1
+    assert versions(lab("a<1")) == {"a": "0.9"}, "the others of the folder are still seen"
+    changed = make_wheel("a", "1.0+local", content="changed")
+    (folder / file.filename).write_bytes(changed)
+    assert lab("a==1.0")[0].sha256 == sha256_bytes(changed)
 
 
 def test_the_best_version_of_all_indexes_wins_as_with_pip(index: Index, lab: Lab) -> None:

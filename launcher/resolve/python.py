@@ -8,6 +8,7 @@ from launcher.cache import Cache
 from launcher.indexes.settings import Indexes, configured
 from launcher.lock.model import Wheel
 from launcher.progress import SILENT, Progress
+from launcher.resolve.folders import marks, remember, with_hashes
 from launcher.resolve.platform import platform
 from launcher.resolve.pylock import select
 from launcher.resolve.upgrade import KEEP, Upgrade
@@ -36,7 +37,11 @@ def resolve_python(
     if not requirements:
         return ()
     target, indexes = platform(python, libc, architecture), indexes or configured()
+    known = marks(indexes)
     with cache.scratch() as folder, progress.task("resolve Python requirements", None, "packages"):
-        raw = compile_requirements(folder, requirements, constraints, target, indexes, previous, upgrade)
+        places = with_hashes(indexes, known, folder, cache)
+        raw = compile_requirements(folder, requirements, constraints, target, places, previous, upgrade)
     kept = () if upgrade.all else tuple(wheel for wheel in previous if wheel.name not in upgrade.packages)
-    return select(raw, target, kept)
+    wheels = select(raw, target, kept)
+    remember(wheels, known, cache)
+    return wheels
