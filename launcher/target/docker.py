@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import TargetError
-from launcher.target.model import Container, Ending
+from launcher.target.model import Container, Ending, Unusable
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -24,9 +25,12 @@ class Docker:
 
     def refusal(self) -> str | None:
         """Return why there is no engine, or None when one answers."""
+        from docker.errors import DockerException
+
         try:
-            connect().ping()
-        except Exception as e:
+            with contextlib.closing(connect()) as client:
+                client.ping()
+        except (DockerException, OSError) as e:
             return f"no engine answers: {first_line(e)}"
         return None
 
@@ -38,11 +42,17 @@ class Docker:
 
         try:
             client = connect()
+        except DockerException as e:
+            raise Unusable(f"no Docker engine answers: {first_line(e)}", hint="`docker info` tells more") from e
+        try:
             tag = load_into_docker(container.image, client)
             clear(client, container.run)
-            return DockerProcess(client.containers.create(tag, list(container.argv[1:]), **options(container)))
-        except DockerException as e:
-            raise TargetError(f"Docker refused: {first_line(e)}", hint="`docker info` tells whether it works") from e
+            return DockerProcess(client, tag, container)
+        except BaseException as e:
+            client.close()
+            if isinstance(e, DockerException):
+                raise TargetError(f"Docker refused: {first_line(e)}", hint="`docker info` tells more") from e
+            raise
 
 
 def connect() -> DockerClient:
@@ -101,15 +111,17 @@ def clear(client: DockerClient, run: str) -> None:
 class DockerProcess:
     """A running container; its output is passed on byte for byte."""
 
-    def __init__(self, container: Any) -> None:
-        self.container = container
+    def __init__(self, client: DockerClient, tag: str, container: Container) -> None:
+        self.client = client
+        self.container: Any = client.containers.create(tag, list(container.argv[1:]), **options(container))
         try:
-            stream = container.attach(stream=True, demux=True, stdout=True, stderr=True)
-            self.pump = threading.Thread(target=pass_on, args=(stream,), daemon=True)
+            wanted = {"stream": 1, "stdout": 1, "stderr": 1}
+            self.socket: Any = client.api.attach_socket(str(self.container.id), wanted)
+            self.pump = threading.Thread(target=pass_on, args=(self.socket,), daemon=True)
             self.pump.start()
-            container.start()
+            self.container.start()
         except BaseException:
-            container.remove(force=True)
+            self.container.remove(force=True)
             raise
 
     def signal(self, number: int) -> None:
@@ -132,15 +144,22 @@ class DockerProcess:
             self.container.remove(force=True)
         except (DockerException, OSError) as e:
             return Ending(lost=f"the Docker engine stopped answering: {first_line(e)}")
+        finally:
+            self.client.close()
         return Ending(code=code)
 
 
 def pass_on(stream: Any) -> None:
-    """Write what comes to this process's stdout and stderr."""
-    for out, err in stream:
-        for descriptor, data in ((1, out), (2, err)):
+    """Write what comes through an attached socket to this process's stdout and stderr, and close it."""
+    from docker.utils.socket import frames_iter
+
+    try:
+        for descriptor, data in frames_iter(stream, tty=False):  # type: ignore[no-untyped-call]
             while data:
                 data = data[os.write(descriptor, data) :]
+    finally:
+        stream._response.close()  # the SDK leaves both to the garbage collector
+        stream.close()
 
 
 def first_line(error: Exception) -> str:

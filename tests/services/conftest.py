@@ -1,0 +1,67 @@
+"""Real services that the tests start for themselves, on sockets and in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_S = 60
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[str]:
+    """Start a Docker engine; give its URL for DOCKER_HOST. It has no bridge, so containers get the host's network."""
+    if os.getuid() != 0 or not shutil.which("dockerd"):
+        pytest.skip("needs root and dockerd (Debian: docker.io, iptables)")
+    home = Path(tempfile.mkdtemp(prefix="dockerd-"))
+    url = f"unix://{home}/docker.sock"
+    (home / "engine.json").write_text("{}")  # and not what this machine's own engine is configured by
+    with (home / "log").open("wb") as log:
+        engine = subprocess.Popen(command(home, url), stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until_it_answers(url, engine, home / "log")
+        yield url
+    finally:
+        end(engine)
+        subprocess.run(["umount", f"{home}/exec/netns/default"], capture_output=True)  # which it leaves behind
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def command(home: Path, url: str) -> list[str]:
+    places = ["--data-root", f"{home}/data", "--exec-root", f"{home}/exec", "--pidfile", f"{home}/pid", "-H", url]
+    return ["dockerd", *places, "--bridge=none", "--iptables=false", "--config-file", f"{home}/engine.json"]
+
+
+def wait_until_it_answers(url: str, engine: subprocess.Popen[bytes], log: Path) -> None:
+    import docker
+    from docker.errors import DockerException
+
+    for _ in range(START_S * 10):
+        if engine.poll() is not None:
+            break
+        try:
+            client = docker.DockerClient(base_url=url)
+            client.ping()
+            client.close()
+            return
+        except DockerException:
+            time.sleep(0.1)
+    engine.kill()
+    pytest.fail("the Docker engine did not start:\n" + log.read_text(errors="replace")[-2000:])
+
+
+def end(engine: subprocess.Popen[bytes]) -> None:
+    engine.send_signal(signal.SIGTERM)
+    try:
+        engine.wait(30)
+    except subprocess.TimeoutExpired:
+        engine.kill()
+        engine.wait()
