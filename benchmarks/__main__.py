@@ -19,7 +19,7 @@ def environments(bench: Bench) -> None:
     """Print the tables of builds."""
     tell("base: locking")
     bench.spec(BASE)
-    bench.launcher("build", "--docker", bench.folder / "base.lock")
+    bench.launcher("build", "--docker", bench.project / "base.lock")
     base = tag(bench)
     table("Small environment", [*builds(bench, SMALL, base, {}), first_line(bench, SMALL, base)])
     table("PyTorch on the CPU", [*builds(bench, TORCH, base, {"pip": 8, "uv": 4}), first_line(bench, TORCH, base)])
@@ -31,7 +31,7 @@ def tag(bench: Bench) -> str:
     from launcher.image import build
     from launcher.lock import load
 
-    return build(load(bench.folder / "base.lock"), Cache(bench.cache)).tag
+    return build(load(bench.project / "base.lock"), Cache(bench.cache)).tag
 
 
 def lock(bench: Bench) -> None:

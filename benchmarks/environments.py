@@ -52,18 +52,19 @@ class Bench:
     """A folder with one cache, one Docker engine and the specs that are timed."""
 
     def __init__(self, folder: Path, docker: str) -> None:
-        self.folder, self.cache = folder, folder / "cache"
+        self.folder, self.cache, self.project = folder, folder / "cache", folder / "project"
+        self.project.mkdir()
         self.env = {"LAUNCHER_CACHE": str(self.cache), "LAUNCHER_STORE": str(folder / "store")}
         self.docker = {"DOCKER_HOST": docker, "DOCKER_BUILDKIT": "0"}
 
     def launcher(self, *args: str | Path) -> Took:
-        return process([*LAUNCHER, *args], env={**self.env, **self.docker}, cwd=self.folder)
+        return process([*LAUNCHER, *args], env={**self.env, **self.docker}, cwd=self.project)
 
     def spec(self, environment: Environment) -> Path:
         """Write and lock a spec; what it needs is in the cache afterwards."""
-        path = self.folder / f"{environment.name}.yaml"
+        path = self.project / f"{environment.name}.yaml"
         path.write_text(environment.spec())
-        (self.folder / "hello.py").write_text("print('hello', flush=True)\n")
+        (self.project / "hello.py").write_text("print('hello', flush=True)\n")
         self.launcher("lock", path)
         return path
 
@@ -133,12 +134,12 @@ def builds(bench: Bench, environment: Environment, base: str, goals: Mapping[str
 def forget_wheels(bench: Bench) -> None:
     """Leave only the base's layers in the cache, as the rivals have their base image."""
     bench.forget()
-    bench.launcher("build", bench.folder / "base.lock")
+    bench.launcher("build", bench.project / "base.lock")
 
 
 def first_line(bench: Bench, environment: Environment, base: str) -> Row:
     """From nothing assembled to the program's first line: a sandbox against docker build with uv and docker run."""
-    spec = bench.folder / f"{environment.name}.yaml"
+    spec = bench.project / f"{environment.name}.yaml"
     ours = median(lambda: bench.launcher("run", "--runtime", "sandbox", spec), 2, lambda: forget_wheels(bench))
     built = bench.docker_build(UV, base, names(environment))
     run = ["docker", "run", "--rm", "--network", "none", "rival:1", "/opt/rival/bin/python", "-c", "print('hello')"]
@@ -153,7 +154,7 @@ def debian_base(bench: Bench) -> Row:
     from launcher.cache import Cache
     from launcher.lock import load
 
-    lock = bench.folder / "base.lock"
+    lock = bench.project / "base.lock"
     ours = median(lambda: bench.launcher("build", lock), 3, bench.forget)
     repository = bench.folder / "repository"
     shutil.rmtree(repository, ignore_errors=True)
