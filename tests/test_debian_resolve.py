@@ -341,3 +341,13 @@ def test_missing_updates_are_told(tree: MirrorTree, resolve: Resolve, tmp_path: 
         f"without bookworm-updates: file://{tmp_path}/mirror has no such suite",
         "without bookworm-security: no apt source names it",
     ]
+
+
+def test_a_move_to_another_suite_takes_no_package_along(tree: MirrorTree, resolve: Resolve) -> None:
+    tree.publish(beside_base(*OLD))
+    before = resolve("aa", "bb")
+    newer = [package("libc6", "2.41-1"), *(p for p in BASE if p["Package"] != "libc6")]
+    tree.publish([*newer, package("aa", "3"), package("bb", "3")], "trixie")
+    found = resolve("aa", "bb", base="debian:trixie", previous=before.debs)
+    assert versions(found, "apt") == {"aa": "3", "bb": "3"}
+    assert found.libc == "glibc 2.41"

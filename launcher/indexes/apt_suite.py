@@ -45,7 +45,14 @@ def open_suite(suite: str, architecture: str, cache: Cache, progress: Progress) 
     check_pockets(suite, pockets, releases, found)
     tell_missing(suite, pockets, found, progress)
     own = next(release for release in releases if release.suite == suite)
-    indexes = [index for release in releases for index in open_indexes(web, release, architecture, cache, progress)]
+    indexes: list[PackageIndex] = []
+    try:
+        for release in releases:
+            indexes += open_indexes(web, release, architecture, cache, progress)
+    except BaseException:
+        for index in indexes:
+            index.close()
+        raise
     return Suite(name=own.codename, indexes=tuple(indexes))
 
 

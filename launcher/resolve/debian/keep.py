@@ -25,6 +25,7 @@ class Upgrade(Protocol):
 def keep(
     previous: Iterable[Deb],
     upgrade: Upgrade,
+    suite: str,
     indexes: tuple[PackageIndex, ...],
     architecture: str,
     cache: Cache,
@@ -35,7 +36,7 @@ def keep(
     for deb in previous:
         if upgrade.all or deb.name in upgrade.packages or deb.architecture not in (architecture, "all"):
             continue
-        if package := listed(deb, indexes) or remembered(deb, cache):
+        if package := listed(deb, indexes) or remembered(deb, suite, cache):
             kept[deb.name] = package
         else:
             progress.note(
@@ -49,9 +50,12 @@ def listed(deb: Deb, indexes: tuple[PackageIndex, ...]) -> Package | None:
     return next((p for i in indexes for p in i.named(deb.name) if p.sha256 == deb.sha256), None)
 
 
-def remembered(deb: Deb, cache: Cache) -> Package | None:
-    """Find what an earlier resolution noted of a package. A note of another shape is as good as none."""
-    note = cache.note(NOTES, deb.sha256)
+def remembered(deb: Deb, suite: str, cache: Cache) -> Package | None:
+    """Find what an earlier resolution of this suite noted of a package; a note of another shape is as good as none.
+
+    Another suite's packages are not remembered here, so that a spec that moves to a new suite takes none along.
+    """
+    note = cache.note(NOTES, f"{suite}-{deb.sha256}")
     try:
         package = Package(**note) if isinstance(note, dict) else None
     except TypeError:
@@ -60,8 +64,8 @@ def remembered(deb: Deb, cache: Cache) -> Package | None:
     return package._replace(pool=deb.pool, size=deb.size) if package and same else None
 
 
-def remember(cache: Cache, packages: Iterable[Package]) -> None:
+def remember(cache: Cache, suite: str, packages: Iterable[Package]) -> None:
     """Note the needs of what was chosen, so that it can stay pinned after it has left the mirror."""
     for package in packages:
-        if cache.note(NOTES, package.sha256) is None:
-            cache.write_note(NOTES, package.sha256, package._asdict())
+        if package.sha256 and cache.note(NOTES, f"{suite}-{package.sha256}") is None:
+            cache.write_note(NOTES, f"{suite}-{package.sha256}", package._asdict())

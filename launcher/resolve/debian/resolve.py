@@ -51,14 +51,14 @@ def resolve_debian(
     with ExitStack() as stack:
         for index in suite.indexes:
             stack.callback(index.close)
-        kept = keep(previous, upgrade, suite.indexes, architecture, cache, progress)
+        kept = keep(previous, upgrade, suite.name, suite.indexes, architecture, cache, progress)
         world = Universe(suite.indexes, architecture, kept=kept, pins={n: v for n, v in wanted.items() if v})
         check_requests(world, wanted, suite.name)
         check_python(world, python, suite.name)
         chosen = choose(
             world, suite.name, wanted, upgrade, frozenset(d.name for d in previous if d.group == "base"), progress
         )
-    remember(cache, (c.package for c in chosen.everything))
+    remember(cache, suite.name, (c.package for c in chosen.everything))
     names = {c.name for c in chosen.base}
     return DebianSet(
         suite=suite.name,
