@@ -12,6 +12,7 @@ import pytest
 
 from launcher.runner import host
 from launcher.runner.environment import parameter_variables
+from launcher.runner.metrics import Summary
 from tests.attempts import PACKAGE, Bench, wait_for
 
 
@@ -183,6 +184,17 @@ def test_metrics_are_summed_up_and_bad_lines_counted(bench: Bench) -> None:
     assert metrics["names"]["loss"] == loss
     chunks = bench.store.list("runs/run-1/metrics/0001/")
     assert b"".join(bench.store.get(chunk.key) for chunk in chunks).count(b"\n") == 3
+
+
+def test_numbers_that_are_none_do_not_hurt() -> None:
+    summary = Summary()
+    huge = b'{"x": ' + b"9" * 400 + b"}"
+    assert summary.add_lines([huge, b'{"x": Infinity}', b'{"x": 1e999, "step": [1]}', b"[" * 100_000]) != []
+    assert summary.names["x"]["last"] == "inf" and summary.names["x"]["min"] is None
+    assert (summary.rows, summary.bad) == (3, 1)
+    summary.add({"x": 2})
+    assert (summary.names["x"]["min"], summary.names["x"]["max"], summary.names["x"]["count"]) == (2, 2, 4)
+    json.dumps(summary.as_json(), allow_nan=False)
 
 
 def test_it_lives_and_tells_while_the_command_runs(bench: Bench) -> None:

@@ -35,19 +35,33 @@ class Keeper:
         self.after_failure = 0.0  # look again not before, in monotonic seconds
         self.missing: list[str] = []  # what did not get into the store, and why
         self.ending = False
+        self.told: set[str] = set()
 
     def work(self, ending: threading.Event) -> None:
         """Keep until the command has ended, then finish."""
         try:
-            self.outbox.event("host", facts={**host.facts(), **self.attempt.host})
+            self.guarded("host facts", self.tell_host)
             while not ending.wait(self.attempt.times["look_s"]):
-                self.keep_checkpoints(final=False)
+                self.guarded("checkpoints", lambda: self.keep_checkpoints(final=False))
             self.ending = True
             self.finish()
         except Exception as e:  # a bug here must not change how the run ends, and must not be silent
             say(f"what remained could not be stored: {type(e).__name__}: {e}")
             self.missing.append(f"{type(e).__name__}: {e}")
             self.close()
+
+    def guarded(self, what: str, action: Any) -> None:
+        """Do something whose failure must not stop the rest; tell each failure once."""
+        try:
+            action()
+        except Exception as e:
+            problem = f"{what}: {type(e).__name__}: {e}"
+            if problem not in self.told:
+                self.told.add(problem)
+                self.outbox.event("problem", text=problem)
+
+    def tell_host(self) -> None:
+        self.outbox.event("host", facts={**host.facts(), **self.attempt.host})
 
     def finish(self) -> None:
         """Store what remains: checkpoints, outputs, the last events, and the record as the last of all."""

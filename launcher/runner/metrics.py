@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST_DIGITS = 400
 READ_BYTES = 1 << 20  # at most so much at once, and for one line
 
 
@@ -90,11 +91,18 @@ class Summary:
 
 def single(value: float, step: Any) -> dict[str, Any]:
     """Return the summary of one value. NaN and infinities, which JSON has not, are told by name and never best."""
-    finite = math.isfinite(value)
-    number: Any = value if finite else str(float(value))
+    finite = is_finite(value)
+    number: Any = value if finite else str(value)[:MOST_DIGITS]
     best = number if finite else None
     found = {"count": 1, "last": number, "last_step": step}
     return {**found, "min": best, "min_step": step, "max": best, "max_step": step}
+
+
+def is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond what a float can hold
+        return False
 
 
 def joined(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:

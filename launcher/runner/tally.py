@@ -57,7 +57,8 @@ class Tally:
 
     def pulse(self, outbox: Outbox) -> None:
         """Collect metrics, and write the heartbeat when it is due."""
-        self.collect(outbox)
+        with contextlib.suppress(OSError):  # a metrics file that can't be read now may be later
+            self.collect(outbox)
         now = time.monotonic()
         if now < self.next_beat:
             return
