@@ -141,9 +141,8 @@ def test_a_pyproject_with_extras_and_groups() -> None:
 def test_a_pyproject_tells_its_mistakes() -> None:
     text = PROJECT.replace('"torch"', '"to rch", 3') + "[[x]]\n"
     said = refused(text, "pyproject.toml", extras=("plott",), groups=("tests", "loop"))
-    assert said == [
-        "pyproject.toml:4: project.dependencies[1]: `to rch` is not a requirement (PEP 508): "
-        "Expected semicolon (after name with no version specifier) or end",
+    assert said[0].startswith("pyproject.toml:4: project.dependencies[1]: `to rch` is not a requirement (PEP 508): ")
+    assert said[1:] == [
         "  hint: write it like numpy>=2,<3",
         "pyproject.toml:4: project.dependencies[2]: must be a string",
         "pyproject.toml: project.optional-dependencies: there is no extra `plott`",
