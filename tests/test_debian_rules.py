@@ -358,3 +358,9 @@ def test_what_scripts_and_data_say_leads_nowhere_else(tmp_path: Path) -> None:
     assert text(tree, "etc/passwd") == "root:*:0:0:root:/root:/bin/bash\nx:*:100:100:x:/:/bin/sh\n"
     assert text(tree, "etc/group") == "root:*:0:\nusers:*:100:\nnogroup:*:65534:\n"
     assert not [path for path in tree.entries if "alternatives/" in path or ".." in path]
+
+
+def test_a_rule_reads_no_file_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.image.debian.system.LARGEST_READ_BYTES", 10)
+    with pytest.raises(ImageError, match=r"/etc/x: is 11 bytes long, too much"):
+        tree_of(tmp_path, Package(items=[file("./etc/x", "x" * 11)], scripts={"conffiles": "/etc/x\n"}))

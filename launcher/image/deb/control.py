@@ -16,18 +16,18 @@ def parse_stanza(text: str, label: str) -> dict[str, str]:
 
     Raises ImageError when a line fits nowhere or a field comes twice.
     """
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     last = ""
     for number, line in enumerate(text.strip("\n").split("\n"), 1):
         if line[:1] in (" ", "\t") and last:
-            fields[last] += "\n" + line
+            fields[last].append(line)
             continue
         found = FIELD.fullmatch(line)
         if not found or found[1] in fields:
             raise ImageError(f"{label}: control: line {number} {'repeats a field' if found else 'is no field'}: {line}")
         last = found[1]
-        fields[last] = found[2]
-    return fields
+        fields[last] = [found[2]]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
 
 
 def check_stanza(fields: Mapping[str, str], deb: Deb) -> None:

@@ -17,6 +17,7 @@ from launcher.image.tree import Entry, Slice
 BLOCK = 512
 END = bytes(BLOCK)
 MOST_PROBLEMS = 20
+MOST_MEMBERS = 1_000_000
 LONG_NAME, LONG_LINK = b"L", b"K"
 WITH_DATA = (b"0", b"\0", b"7", LONG_NAME, LONG_LINK, b"x", b"g")
 LONGEST_NAME = 1 << 16
@@ -44,6 +45,8 @@ def read_members(archive: Path, label: str) -> list[Entry]:
         reader = Reader(archive=archive, label=label)
         for header, content in headers(data, size, label):
             reader.add(header, content)
+            if len(reader.seen) > MOST_MEMBERS:
+                raise ImageError(f"{label}: it has more than {MOST_MEMBERS} members")
     reader.finish()
     return reader.entries
 

@@ -16,6 +16,7 @@ from launcher.image.tree import Entry
 from launcher.lock.model import Deb
 
 CONTROL_LIMIT_BYTES = 64 << 20
+LONGEST_SCRIPT_BYTES = 1 << 20
 SLACK_BYTES = 16 << 20
 TIMES_INSTALLED = 4
 TIMES_PACKED = 64
@@ -40,7 +41,7 @@ class Package:
 
     def script(self, name: str) -> str:
         """Return a maintainer script's text, or "" when there is none or it isn't a shell script."""
-        data = self.control.get(name, b"")
+        data = self.control.get(name, b"")[:LONGEST_SCRIPT_BYTES]
         first = data.split(b"\n", 1)[0]
         return data.decode("utf-8", "replace") if first.startswith(b"#!") and b"sh" in first else ""
 

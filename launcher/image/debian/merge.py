@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from launcher.errors import ImageError, Problem
 from launcher.image.deb import Package
 from launcher.image.debian.layout import Layout
 from launcher.image.debian.version import names_in
-from launcher.image.tree import Entry
+from launcher.image.tree import Content, Entry
 
 MOST_PROBLEMS = 20
 FOLDER_MODE = 0o755
@@ -123,7 +124,14 @@ def same(one: Claim, other: Claim) -> bool:
         return False
     if a.content is None or b.content is None or a.content.size != b.content.size:
         return a.content is b.content
-    return b"".join(a.content.chunks()) == b"".join(b.content.chunks())
+    return sha256(a.content) == sha256(b.content)
+
+
+def sha256(content: Content) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in content.chunks():
+        digest.update(chunk)
+    return digest.digest()
 
 
 def resolved(claim: Claim) -> Entry:

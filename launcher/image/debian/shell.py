@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 CONTINUATION = re.compile(r"\\\n")
-SEPARATOR = re.compile(r"\s*(?:;;|;|&&|\|\||\||&|\bthen\b|\bdo\b|\belse\b|\{)\s*")
+SEPARATOR = re.compile(r";;|;|&&|\|\||\||&|\bthen\b|\bdo\b|\belse\b|\{")
 NOT_LITERAL = re.compile(r"[$`*?<>(){}\[\]~]")
 HERE_DOCUMENT = re.compile(r"<<-?\s*['\"]?(\w+)")
 

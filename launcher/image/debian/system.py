@@ -16,6 +16,8 @@ from launcher.image.debian.layout import MOST_LINKS
 from launcher.image.tree import Bytes, Entry
 
 NOBODY = ""
+LARGEST_READ_BYTES = 64 << 20
+"""Rules read configuration, never data; what is larger is a mistake or an attack on the builder's memory."""
 
 
 @dataclass(kw_only=True)
@@ -82,9 +84,13 @@ class System:
         return self.place(path) in self.entries
 
     def read(self, path: str) -> bytes | None:
-        """Return a file's bytes, or None when there is no such file."""
+        """Return a file's bytes, or None when there is no such file. Raises ImageError above 64 MiB."""
         entry = self.find(path)
-        return b"".join(entry.content.chunks()) if entry and entry.content else None
+        if entry is None or entry.content is None:
+            return None
+        if entry.content.size > LARGEST_READ_BYTES:
+            raise ImageError(f"/{entry.path}: is {entry.content.size} bytes long, too much for a file of its kind")
+        return b"".join(entry.content.chunks())
 
     def text(self, path: str) -> str | None:
         """Return a file's text, or None when there is no such file. Bytes that aren't UTF-8 survive `write`."""

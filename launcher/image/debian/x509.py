@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PEM = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.*?)-----END", re.DOTALL)
+LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 SEQUENCE, SET, UTF8, CONTEXT_0 = 0x30, 0x31, 0x0C, 0xA0
 ENCODINGS = {
     0x0C: "utf-8",
@@ -41,7 +41,13 @@ EMPTY = Value(0x05, b"", b"")
 
 def certificates(pem: bytes) -> list[bytes]:
     """Return the DER bytes of every certificate in a PEM file (RFC 7468)."""
-    return [base64.b64decode(b"".join(found.split())) for found in PEM.findall(pem)]
+    found = []
+    for part in pem.split(b"-----BEGIN ")[1:]:
+        label, _, rest = part.partition(b"-----")
+        body, end, _ = rest.partition(b"-----END ")
+        if label in LABELS and end:
+            found.append(base64.b64decode(b"".join(body.split())))
+    return found
 
 
 def subject_hash(der: bytes) -> str:
