@@ -136,6 +136,22 @@ def test_a_growing_file_is_not_finished(tmp_path: Path) -> None:
     assert [name for name, _ in watch.finished(5.5, False)] == ["grows"]
 
 
+def test_what_was_renamed_into_its_place_is_finished_at_once(tmp_path: Path) -> None:
+    watch = Watch(str(tmp_path), 100.0, 100.0, {})
+    (tmp_path / "plain").write_text("x")
+    (tmp_path / "plain-folder").mkdir()
+    (tmp_path / "plain-folder" / "file").write_text("x")
+    (tmp_path / "file.tmp").write_text("x")
+    (tmp_path / "folder.tmp").mkdir()
+    (tmp_path / "folder.tmp" / "file").write_text("x")
+    time.sleep(0.02)  # the kernel's clock for files ticks every few milliseconds
+    for name in ("file", "folder"):
+        (tmp_path / f"{name}.tmp").rename(tmp_path / name)
+    assert sorted(name for name, _ in watch.finished(1.0, False)) == ["file", "folder"]
+    with (tmp_path / "file").open("a"):
+        assert [name for name, _ in watch.finished(2.0, False)] == ["folder"], "open for writing: not finished"
+
+
 TRAINING = """
 folder, out = os.environ['LAUNCHER_CHECKPOINT_DIR'], os.environ['LAUNCHER_OUTPUT_DIR']
 names = sorted(os.listdir(folder))

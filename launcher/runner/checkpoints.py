@@ -1,8 +1,9 @@
 """Checkpoints: what lies finished in `checkpoints/` goes to the store; the newest whole one comes back.
 
 A checkpoint is a file or a folder directly in `checkpoints/`. Names that begin with `.` or end in `.tmp` or `.part`
-are being written and are left alone: write there and rename. Others count as finished when they are closed and
-unchanged for some seconds, or when the command has ended. One that changes later is taken again, as a newer one.
+are being written and are left alone: write there and rename, and it is finished at once. Others are when they were
+closed and unchanged for some seconds, or when the command has ended. One that changes later is taken again, as a
+newer one.
 """
 
 from __future__ import annotations
@@ -69,6 +70,17 @@ class Watch:
         return found
 
     def quiet_time(self, name: str) -> float:
+        """Return how long it must have been unchanged, in seconds: not at all if it was renamed into its place.
+
+        A write sets a file's mtime and ctime to the same moment, and so does a new entry a folder's; a rename sets
+        only the ctime (inode(7)).
+        """
+        try:
+            now = os.lstat(os.path.join(self.folder, name))
+        except OSError:
+            return self.quiet_folder_s  # gone meanwhile
+        if now.st_ctime_ns > now.st_mtime_ns:
+            return 0.0
         return self.quiet_folder_s if os.path.isdir(os.path.join(self.folder, name)) else self.quiet_s
 
     def open_for_writing(self, name: str) -> bool:
