@@ -112,7 +112,7 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
 
     Raises UsageError that tells of every word that is no such pair, or names no parameter of the spec.
     """
-    from launcher.spec.nodes import meaning, trap
+    from launcher.spec.scalars import meaning, trap
 
     found: dict[str, Param] = {}
     problems: list[Problem] = []

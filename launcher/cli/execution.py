@@ -82,6 +82,8 @@ def execute(
         with passing_on() as going:
             process = local.start(work)
             going.follow(process)
+            if attempt > 1:  # the one before can't be running any more, or this one would not have been started
+                records.end_for_dead(opened, run, attempt - 1, "the launcher that ran it was killed")
             ending = process.wait()
     except BaseException as e:
         records.end_for_dead(opened, run, attempt, f"it could not be started: {e}")

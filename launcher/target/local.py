@@ -40,6 +40,13 @@ class Local:
             found.append(f"the job wants {wants.memory_bytes / 1e9:.1f} GB, and this machine has {memory / 1e9:.1f} GB")
         return tuple(found)
 
+    def knows(self, run: str) -> bool:
+        """Tell whether an attempt of this run was started on this machine and left something here."""
+        return self.folder(run).exists()
+
+    def folder(self, run: str) -> Path:
+        return self.cache.root / "runs" / quoted(run)
+
     def start(self, work: Work) -> LocalProcess:
         """Start an attempt; its output goes to this process's stdout and stderr.
 
@@ -48,7 +55,7 @@ class Local:
         """
         if found := self.refusals(work.job):
             raise TargetError("; ".join(found), hint="ask for less under `resources:`, or run it where there is more")
-        folder = self.cache.root / "runs" / quoted(work.job.run)
+        folder = self.folder(work.job.run)
         with disk_full(self.cache.root):
             folder.mkdir(parents=True, exist_ok=True)
             held = hold(folder, work.job.run)

@@ -3,7 +3,7 @@
 Three processes of it live beside the command's own: the outer one, child of the launcher, whose death ends
 everything; the init, process 1 of the new PID namespace, which reaps orphans and passes signals on; and for a
 moment the command before its execve(2). Only light modules are imported, and the plan comes as `marshal` bytes,
-since the interpreter on both sides is the same: importing json or signal would cost more than all the mounts.
+since the interpreter on both sides is the same: importing json, typing or signal would cost more than all the mounts.
 
 What happened is told on the report pipe, one line each: `started`, `refused STEP ERRNO WHAT`, `ended WAITSTATUS`.
 """
@@ -13,13 +13,15 @@ What happened is told on the report pipe, one line each: `started`, `refused STE
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal itself, without the enums around it
-import contextlib
 import marshal
 import os
-from collections.abc import Callable
-from typing import Any, NoReturn
 
 from launcher.target.sandbox import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 EVERY_SIGNAL = set(range(1, _signal.NSIG)) - {32, 33}  # 32 and 33 belong to the C library
@@ -231,7 +233,7 @@ def run_program(argv: list[str], env: dict[str, str]) -> NoReturn:
     """execvpe(3) without what os.execvpe imports: a name without a slash is looked for along PATH."""
     *others, last = ["" if "/" in argv[0] else folder + "/" for folder in env.get("PATH", "/usr/bin:/bin").split(":")]
     for folder in others:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with passing_over(FileNotFoundError, NotADirectoryError):
             os.execve(folder + argv[0], argv, env)
     os.execve(last + argv[0], argv, env)
 
@@ -245,14 +247,14 @@ def watch(child: int) -> int:
             if ended is not None:
                 return ended
         else:
-            with contextlib.suppress(ProcessLookupError):
+            with passing_over(ProcessLookupError):
                 os.kill(child, number)
 
 
 def reap(child: int) -> int | None:
     """Take every ended process; return the wait status of `child` if it is among them."""
     found = None
-    with contextlib.suppress(ChildProcessError):
+    with passing_over(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -274,8 +276,19 @@ def close(*descriptors: int) -> None:
 
 
 def tell(report_fd: int, line: str) -> None:
-    with contextlib.suppress(OSError):
+    with passing_over(OSError):
         os.write(report_fd, (line + "\n").encode(errors="surrogateescape"))
+
+
+class passing_over:  # noqa: N801 - contextlib.suppress, without what contextlib imports
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self.kinds = kinds
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
+        return kind is not None and issubclass(kind, self.kinds)
 
 
 class step:  # noqa: N801 - reads as a statement

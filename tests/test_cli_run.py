@@ -1,0 +1,159 @@
+"""`launcher run` from its image on: codes, signals, the last line, and what a killed launcher leaves behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import records, store
+from launcher.cache import Cache
+from launcher.store import keys
+from tests.rootfs import tiny_image
+
+DRIVER = [sys.executable, "-m", "tests.run_driver"]
+TOP = Path(__file__).parents[1]
+
+
+class Stage:
+    """Everything that a run needs, in one folder."""
+
+    def __init__(self, folder: Path, cache: Cache) -> None:
+        self.image, self.cache, self.folder = tiny_image(cache), cache, folder
+        self.store = store.open(str(folder / "store"))
+        (folder / "code").mkdir()
+
+    def command(self, script: str, *words: str, attempt: int = 1, run: str = "r") -> list[str]:
+        told = {
+            "cache": str(self.cache.root),
+            "store": str(self.folder / "store"),
+            "code": str(self.folder / "code"),
+            "layers": [{**asdict(layer), "path": str(layer.path)} for layer in self.image.layers],
+            "image": self.image.id,
+            "config": self.image.config.decode(),
+            "argv": ["python3", "-c", script, *words],
+            "attempt": attempt,
+            "run": run,
+        }
+        (self.folder / "told.json").write_text(json.dumps(told))
+        return [*DRIVER, str(self.folder / "told.json")]
+
+    def start(self, script: str, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+        command = self.command(script, *words, **more)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=TOP)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("run-cache"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path, cache: Cache) -> Stage:
+    return Stage(tmp_path, cache)
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "succeeded"), (3, "failed")])
+def test_code_output_and_last_line(stage: Stage, code: int, state: str) -> None:
+    script = f"import os, sys; os.write(1, b'out\\x00\\xff'); os.write(2, b'err\\n'); sys.exit({code})"
+    process = stage.start(script)
+    out, err = process.communicate()
+    assert process.returncode == code
+    assert out == b"out\0\xff"
+    first, last = err.decode().splitlines()
+    assert first == "err"
+    assert last.startswith(f"r: {state}")
+    assert last.endswith("; next: launcher show r")
+    assert not list((stage.cache.root / "runs").glob("r*"))
+
+
+def test_interrupt_is_passed_on(stage: Stage) -> None:
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(5))\n"
+        "print('up', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    process = stage.start(script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 5, err
+    assert records.load(stage.store, "r").attempts[-1].asked_to_stop == "SIGINT"
+
+
+def test_interrupts_that_change_nothing_kill_in_the_end(stage: Stage) -> None:
+    script = "import signal\nsignal.signal(2, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: signal.pause()"
+    process = stage.start(script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    begun = time.monotonic()
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    process.communicate()
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 137
+    assert records.load(stage.store, "r").state == "killed"
+
+
+def test_dead_runner_is_recorded(stage: Stage) -> None:
+    process = stage.start("import os, signal; print('up', flush=True); os.kill(os.getppid(), 9); signal.pause()")
+    _, err = process.communicate()
+    assert process.returncode == 137, err
+    record = records.load(stage.store, "r")
+    assert record.state == "killed"
+    assert "the runner ended: killed by SIGKILL" in (record.reason or "")
+
+
+TRAIN = """
+import os, pathlib, sys, time
+place = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], "state")
+step, value = map(int, place.read_text().split()) if place.exists() else (0, 1)
+while step < 300:
+    step, value = step + 1, (value * 31 + step) % 1000003
+    place.with_suffix(".tmp").write_text(f"{step} {value}")
+    place.with_suffix(".tmp").rename(place)
+    time.sleep(float(sys.argv[1]))
+pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "result").write_text(str(value))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed(stage: Stage) -> None:
+    """25 times SIGKILL to the launcher; the attempt that is left alone ends with the undisturbed result."""
+    chance = random.Random(2)
+    for _ in range(25):
+        process = stage.start(TRAIN, "0.03", attempt=records.next_attempt(stage.store, "r"))
+        time.sleep(chance.uniform(0.2, 1.2))
+        process.kill()
+        process.communicate()
+    assert records.load(stage.store, "r").state != "succeeded"
+    number = records.next_attempt(stage.store, "r")
+    process = stage.start(TRAIN, "0.03", attempt=number)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    for entry in stage.store.list("runs/r/"):
+        if entry.key.endswith(".json"):
+            json.loads(stage.store.get(entry.key))
+    assert stage.store.get(keys.output("r", number, "result")) == str(expected()).encode()
+    record = records.load(stage.store, "r")
+    assert (record.state, record.complete) == ("succeeded", True)
+    assert {attempt.state for attempt in record.attempts[:-1]} <= {"killed", "queued"}
+    assert list((stage.cache.root / "tmp").iterdir()) == []
+
+
+def expected() -> int:
+    step, value = 0, 1
+    while step < 300:
+        step, value = step + 1, (value * 31 + step) % 1000003
+    return value
