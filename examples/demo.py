@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -43,10 +42,9 @@ def tour(folder: Path) -> None:
     launcher("run", SPEC, "-p", "lr=0.1")
     step(4, "What happened?")
     launcher("ls", "--limit", "2")
-    run = newest()
-    launcher("show", run, "--curve", "loss")
+    launcher("show", "--curve", "loss")
     step(5, "The record: who, what, with which bytes, where.")
-    launcher("show", run)
+    launcher("show")
     step(
         6,
         "In some years: keep the packages, and make the same image from nothing, with no network.",
@@ -82,12 +80,6 @@ def stop_unless_well(code: int) -> None:
     if code:
         say(f"\nThat ended with code {code}, so the demo stops here. docs/how-to/ may help.")
         sys.exit(code)
-
-
-def newest() -> str:
-    done = subprocess.run([*LAUNCHER, "ls", "--limit", "1", "--json"], capture_output=True, check=True)
-    run: str = json.loads(done.stdout)[0]["run"]
-    return run
 
 
 def step(number: int, text: str) -> None:

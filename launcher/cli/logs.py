@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", required=False)
 @store_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @click.option("--attempt", type=click.IntRange(1), help="Only this attempt.")
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
 @json_option
 def logs(
-    run: str,
+    run: str | None,
     store: str | None,
     follow: bool,
     attempt: int | None,
@@ -35,7 +35,7 @@ def logs(
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Print the logs of a run, stdout and stderr in the order in which they came."""
+    """Print the logs of RUN (the newest without one), stdout and stderr in the order in which they came."""
     from launcher import records
     from launcher import store as stores
     from launcher.records import logs as reading

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", required=False)
 @click.option("--curve", "curves", multiple=True, metavar="METRIC", help="Draw a metric by its steps instead.")
 @store_option
 @json_option
-def show(run: str, curves: tuple[str, ...], store: str | None, as_json: bool) -> None:
-    """Show the record of a run: who, what, how, and what came of it. The beginning of its id is enough."""
+def show(run: str | None, curves: tuple[str, ...], store: str | None, as_json: bool) -> None:
+    """Show the record of RUN: who, what, how, and what came of it.
+
+    The beginning of its id is enough; without one it is the newest run.
+    """
     from launcher import records
     from launcher import store as stores
 

@@ -86,9 +86,16 @@ def listed(store: Store, run: str, now: float | None) -> Record | None:
         raise StoreError(f"{store.url}: the run {run} can't be read: {e}", hint="it was not written by launcher") from e
 
 
-def find(store: Store, prefix: str) -> str:
-    """Return the run whose id begins with `prefix`. Raises UsageError, with the choice, when it isn't exactly one."""
+def find(store: Store, prefix: str | None) -> str:
+    """Return the run whose id begins with `prefix`, or the newest without one: ids begin with their time.
+
+    Raises UsageError, with the choice, when it isn't exactly one, or when there is none at all.
+    """
     every = runs(store)
+    if prefix is None:
+        if not every:
+            raise UsageError(f"there is no run in {store.url}", hint="`launcher run` makes one")
+        return max(every)
     if prefix in every:
         return prefix
     fitting = [run for run in every if prefix and run.startswith(prefix)]
