@@ -53,7 +53,11 @@ def cells(dots: set[tuple[int, int]], row: int, width: int, braille: bool) -> st
 def framed(lines: list[str], low: str, high: str, first: str, last: str, width: int) -> list[str]:
     """Put the range of y left of the drawing and that of x below it."""
     left = max(len(low), len(high))
-    labels = [high, *[""] * (len(lines) - 2), low] if len(lines) > 1 else [high]
+    labels = [""] * len(lines)
+    if low == high:  # a constant is drawn in the middle
+        labels[(len(lines) - 1) // 2] = low
+    else:
+        labels[0], labels[-1] = high, low
     drawn = [f"{label:>{left}} | {line}".rstrip() for label, line in zip(labels, lines, strict=True)]
     return [*drawn, f"{'':{left}} +-{'-' * width}", f"{'':{left}}   {first}{last:>{max(width - len(first), 1)}}"]
 
