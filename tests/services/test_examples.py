@@ -64,7 +64,7 @@ def test_a_run_of_digits_learns_and_is_recorded(env: dict[str, str]) -> None:
 def test_torch_that_is_killed_ends_with_the_weights_of_an_undisturbed_run(torch: Path, env: dict[str, str]) -> None:
     """SIGKILL hits everything at once, as when a machine is lost; the next attempt goes on from a whole checkpoint."""
     launcher("run", str(torch), env=env)
-    undisturbed = outputs(record(env))
+    undisturbed = outputs(env, record(env))
     killed = subprocess.Popen(
         [*LAUNCHER, "run", str(torch), "-p", "pause=2"], env=os.environ | env, start_new_session=True
     )
@@ -75,7 +75,7 @@ def test_torch_that_is_killed_ends_with_the_weights_of_an_undisturbed_run(torch:
     assert "going on after epoch" in printed
     told = record(env, run)
     assert told["state"] == "succeeded" and len(told["attempts"]) == 2  # type: ignore[arg-type]
-    assert outputs(told)["model.pt"] == undisturbed["model.pt"]
+    assert outputs(env, told)["model.pt"] == undisturbed["model.pt"]
 
 
 def when_checkpoints_are_kept(env: Mapping[str, str], count: int) -> str:
@@ -89,9 +89,10 @@ def when_checkpoints_are_kept(env: Mapping[str, str], count: int) -> str:
     raise AssertionError("no checkpoint came within two minutes")
 
 
-def outputs(told: Mapping[str, object]) -> dict[str, str]:
+def outputs(env: Mapping[str, str], told: Mapping[str, object]) -> dict[str, str]:
     """Return the sha256 of each output file from the manifest in the store."""
-    return {file["path"]: file["sha256"] for file in told["outputs"]["list"]}  # type: ignore[index]
+    manifest = json.loads(Path(env["LAUNCHER_STORE"], told["outputs"]["key"]).read_bytes())  # type: ignore[index]
+    return {file["path"]: file["sha256"] for file in manifest["files"]}
 
 
 def test_the_demo_ends_with_identical(shared_cache: Cache, tmp_path: Path) -> None:
