@@ -51,7 +51,7 @@ def arguments(container: Container) -> list[str]:
     """Return the command line. Pure but for the user's own choice of a network."""
     words = ["podman", "run", "--rm", "--name", name_of(container.run), "--label", f"{LABEL}={container.run}"]
     words += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"]
-    words += ["--cap-drop", "all", "--security-opt", "no-new-privileges", "--init", "--stop-signal", "SIGTERM"]
+    words += ["--cap-drop", "all", "--security-opt", "no-new-privileges", "--ulimit", "host"]
     words += ["--network", os.environ.get(NETWORK, "host"), "--workdir", container.cwd, "--pull", "never"]
     words += ["--user", f"{container.user}:{container.group}"]
     words += ["--userns", "keep-id"] if container.user else []

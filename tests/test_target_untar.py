@@ -1,0 +1,113 @@
+"""Unpacking layers: every dialect of tar that layers come in, whiteouts, and archives that try to get out."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import Cache
+from launcher.errors import ImageError
+from launcher.target.sandbox import merged
+from launcher.target.untar import OPAQUE_MARK, unpack
+
+LONG = "d" * 90 + "/" + "e" * 90 + "/" + "f" * 200
+
+
+def archive(path: Path, *members: tuple[str, bytes | str | None, int], form: int = tarfile.PAX_FORMAT) -> Path:
+    """Write an archive. Content: bytes of a file, text of a link, None for a folder."""
+    with tarfile.open(path, "w", format=form) as out:
+        for name, content, mode in members:
+            info = tarfile.TarInfo(name)
+            info.mode, info.mtime = mode, 1_000_000_000
+            if content is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            else:
+                info.size = len(content)
+            out.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return path
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_everything_comes_out(tmp_path: Path, form: int) -> None:
+    big = os.urandom(300_000)
+    names = [("./", None, 0o755), ("a", None, 0o555), ("a/f", b"x", 0o4750), ("a/big", big, 0o644), (LONG, b"l", 0o600)]
+    source = archive(tmp_path / "t", *names, ("s", "x" * 150, 0o777), ("ü", b"", 0o644), form=form)
+    (tmp_path / "o").mkdir()
+    unpack(source, tmp_path / "o")
+    out = tmp_path / "o"
+    assert (out / "a" / "big").read_bytes() == big
+    assert (out / LONG).read_bytes() == b"l"
+    assert str((out / "s").readlink()) == "x" * 150
+    assert stat.S_IMODE((out / "a" / "f").stat().st_mode) == 0o750  # set-user-id is dropped
+    assert stat.S_IMODE((out / "a").stat().st_mode) == 0o555
+    for name in ("a", "a/f", "s", "ü"):
+        assert (out / name).lstat().st_mtime == 1_000_000_000
+
+
+def test_hard_links(tmp_path: Path) -> None:
+    source = archive(tmp_path / "t", ("f", b"x", 0o644))
+    with tarfile.open(source, "a") as out:
+        info = tarfile.TarInfo("g")
+        info.type, info.linkname = tarfile.LNKTYPE, "./f"
+        out.addfile(info)
+    (tmp_path / "o").mkdir()
+    unpack(source, tmp_path / "o")
+    assert (tmp_path / "o" / "g").samefile(tmp_path / "o" / "f")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../x", b"", 0o644)],
+        [("/x", b"", 0o644)],
+        [("a/../../x", b"", 0o644)],
+        [("l", "/tmp", 0o777), ("l/x", b"", 0o644)],
+        [("f", b"", 0o644), ("f", b"", 0o644)],
+        [("f", b"", 0o644), ("f/x", b"", 0o644)],
+    ],
+)
+def test_what_leads_out_is_refused(tmp_path: Path, members: list[tuple[str, bytes | str, int]]) -> None:
+    (tmp_path / "o").mkdir()
+    with pytest.raises((ImageError, OSError)):
+        unpack(archive(tmp_path / "t", *members), tmp_path / "o")
+    assert {path.name for path in tmp_path.iterdir()} == {"o", "t"}
+
+
+@pytest.mark.parametrize("cut", [100, 600, 1100])
+def test_broken_archives(tmp_path: Path, cut: int) -> None:
+    source = archive(tmp_path / "t", ("f", b"x" * 900, 0o644))
+    source.write_bytes(source.read_bytes()[:cut])
+    (tmp_path / "o").mkdir()
+    with pytest.raises(ImageError, match="not a whole tar archive"):
+        unpack(source, tmp_path / "o")
+
+
+def test_whiteouts(tmp_path: Path) -> None:
+    """Lower layer: a/1 a/2 b/1. Upper: takes away a/1, and everything of b but its own."""
+    trees = []
+    layers = [
+        [("a", None, 0o755), ("a/1", b"", 0o644), ("a/2", b"", 0o644), ("b", None, 0o755), ("b/1", b"", 0o644)],
+        [
+            ("a", None, 0o755),
+            ("a/.wh.1", b"", 0o644),
+            ("b", None, 0o755),
+            ("b/.wh..wh..opq", b"", 0),
+            ("b/2", b"", 0o644),
+        ],
+    ]
+    for number, layer in enumerate(layers):
+        trees.append(tmp_path / str(number))
+        trees[-1].mkdir()
+        unpack(archive(tmp_path / f"{number}.tar", *layer), trees[-1])
+    assert (trees[1] / "a" / "1").lstat().st_rdev == 0
+    assert stat.S_ISCHR((trees[1] / "a" / "1").lstat().st_mode)
+    assert os.getxattr(trees[1] / "b", OPAQUE_MARK) == b"y"
+    folder = merged.tree(Cache(tmp_path / "cache"), [str(trees[1]), str(trees[0])])
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["a", "a/2", "b", "b/2"]
