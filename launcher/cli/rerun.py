@@ -54,7 +54,7 @@ def rerun(
     ctx.exit(execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json))
 
 
-def resume_run(run_id: str, place: str | None, runtime: str | None, as_json: bool) -> int:
+def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: str | None, as_json: bool) -> int:
     """Start the next attempt of a run. Raises TargetError when it has succeeded, or may still be running."""
     from launcher import records
 
@@ -64,7 +64,10 @@ def resume_run(run_id: str, place: str | None, runtime: str | None, as_json: boo
     state = records.load(opened, job.run).state
     if state == "succeeded":
         raise TargetError(f"{job.run} has succeeded", hint=f"`launcher rerun {job.run}` runs it again, as a new run")
-    work = replace(recovered(job, opened, folder, cache, progress, {}), attempt=records.next_attempt(opened, job.run))
+    work = replace(
+        recovered(job, opened, folder, cache, progress, given_paths(words)),
+        attempt=records.next_attempt(opened, job.run),
+    )
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
 
 

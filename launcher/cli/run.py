@@ -21,6 +21,7 @@ RUNTIMES = click.Choice(["sandbox", "docker", "podman"])
 @click.option("--store", "place", metavar="URL", help="The store (default: the spec's, then $LAUNCHER_STORE).")
 @click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
 @click.option("--resume", metavar="RUN", help="Go on with a run, from its last whole checkpoint, as its next attempt.")
+@click.option("--data", "words", multiple=True, metavar="NAME=PATH", help="With --resume: where an input is now.")
 @json_option
 @click.pass_context
 def run(
@@ -31,6 +32,7 @@ def run(
     place: str | None,
     frozen: bool,
     resume: str | None,
+    words: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run SPEC (experiment.yaml): lock it, build its image, run it here, record it.
@@ -38,12 +40,14 @@ def run(
     The command's output is this command's output, and its exit code the exit code.
     """
     if resume is None:
+        if words:
+            raise UsageError("--data goes with --resume", hint="a spec names its inputs under `data:`")
         ctx.exit(run_spec(spec, params, runtime, place, frozen, as_json))
     if spec or params or frozen:
         raise UsageError("--resume goes on with what the record says", hint="leave SPEC, -p and --frozen out")
     from launcher.cli.rerun import resume_run
 
-    ctx.exit(resume_run(resume, place, runtime, as_json))
+    ctx.exit(resume_run(resume, words, place, runtime, as_json))
 
 
 def run_spec(
