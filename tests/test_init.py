@@ -178,6 +178,11 @@ def test_an_option_for_data_without_such_a_folder_stays_a_parameter(tmp_path: Pa
     assert guessed(tmp_path).params == {"data": "cifar10", "log": 3}
 
 
+def test_an_option_for_the_metrics_file_gets_the_runs_own(tmp_path: Path) -> None:
+    make(tmp_path, {"train.py": "p.add_argument('--metrics', type=Path, default='metrics.jsonl')"})
+    assert guessed(tmp_path).run == 'python train.py --metrics "$LAUNCHER_METRICS"'
+
+
 @pytest.mark.parametrize(
     "value",
     [None, True, 0, -1, 1e-5, 1e22, 0.1, "", "a b", "no", "NULL", "0x1", "1:30", "é\x85\u2028", '"\\', "-", "[a", "🙂"],

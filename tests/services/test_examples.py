@@ -112,4 +112,5 @@ def test_a_page_prints_what_it_shows(page: str, env: dict[str, str], tmp_path: P
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("*.lock"))
     found = list(console.commands(ROOT / page))
     assert len(found) > 4
-    assert not console.differences(found, console.run(found, tmp_path, env))
+    if wrong := console.differences(found, console.run(found, tmp_path, env)):
+        pytest.fail("\n".join(wrong), pytrace=False)

@@ -12,6 +12,7 @@ from launcher.spec.guess.project import Project
 from launcher.spec.guess.script import Entry, Option
 from launcher.spec.model import Param
 
+METRICS_OPTION = re.compile(r"metrics([-_](file|path))?")
 OUTPUT_OPTION = re.compile(r"(out|output|save|log|results?)[-_]?(dir|path|folder|directory)?|output")
 CHECKPOINT_OPTION = re.compile(r"(ckpt|checkpoints?)[-_]?(dir|path|folder|directory)")
 DATA_OPTION = re.compile(r"(data|dataset|datasets|inputs?)([-_]?(dir|path|folder|root|directory))?")
@@ -104,6 +105,8 @@ def given_by_launcher(option: Option, about: Project) -> str | None:
     name = option.name.lower()
     if CHECKPOINT_OPTION.fullmatch(name):
         return '"$LAUNCHER_CHECKPOINT_DIR"'
+    if METRICS_OPTION.fullmatch(name):
+        return '"$LAUNCHER_METRICS"'
     if OUTPUT_OPTION.fullmatch(name):
         return '"$LAUNCHER_OUTPUT_DIR"'
     folder = re.sub(r"^\./|/+$", "", str(option.default or ""))
