@@ -18,7 +18,8 @@ from launcher.digest import sha256_bytes, sha256_file
 from launcher.errors import DiskFullError
 from launcher.image import build
 from launcher.lock import dumps, loads
-from tests.test_image_build import facts, lock_of
+from tests.identity import facts
+from tests.test_image_build import lock_of
 from tests.wheels import cached, wheel_bytes
 
 KILLS = 50
@@ -102,21 +103,9 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_root() == Path("/own")
 
 
-BUILD = """
-import sys
-from pathlib import Path
-from launcher.cache import Cache
-from launcher.image import build
-from launcher.lock import load
-from tests.test_image_build import facts
-print("ready", flush=True)
-print("\\n".join(facts(build(load(Path(sys.argv[1])), Cache(Path(sys.argv[2]))))), flush=True)
-"""
-
-
 def start(lock: Path, cache: Cache) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    args = [sys.executable, "-c", BUILD, str(lock), str(cache.root)]
+    args = [sys.executable, "-m", "tests.identity", str(lock), str(cache.root)]
     process = subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "ready\n"

@@ -10,11 +10,11 @@ import subprocess
 import pytest
 
 from launcher.indexes.apt_packages import Package
+from launcher.lock.debian_version import holds, key
 from launcher.resolve.debian.clauses import Root, UnsolvableError
 from launcher.resolve.debian.relation import Relation, parse_relations
 from launcher.resolve.debian.solve import solve
 from launcher.resolve.debian.universe import Candidate, Universe
-from launcher.resolve.debian.version import holds, key
 
 ORDERED = (
     "0~", "0", "0+", "1~~", "1~~a", "1~", "1", "1-0.1", "1-1~bpo1", "1-1", "1-1+b1", "1-1+deb12u9", "1-1+deb12u10",

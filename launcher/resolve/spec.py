@@ -115,7 +115,7 @@ def debian(
         apt=spec.image.apt,
         python=spec.image.python,
         architecture=architecture,
-        previous=previous.debs if previous else (),
+        previous=previous.debs if previous and previous.inputs.base == spec.image.base else (),
         upgrade=upgrade,
         cache=cache,
         progress=progress,

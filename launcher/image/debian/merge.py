@@ -11,7 +11,7 @@ from posixpath import dirname
 from launcher.errors import ImageError, Problem
 from launcher.image.deb import Package
 from launcher.image.debian.layout import Layout
-from launcher.image.debian.version import names_in
+from launcher.image.debian.replaces import names_in
 from launcher.image.tree import Content, Entry
 
 MOST_PROBLEMS = 20

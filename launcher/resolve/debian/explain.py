@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from launcher.errors import Problem
+from launcher.lock.debian_version import key
 from launcher.resolve.debian.clauses import Clause, Root
 from launcher.resolve.debian.relation import Group
 from launcher.resolve.debian.universe import Universe
-from launcher.resolve.debian.version import key
 
 
 def explain(core: Iterable[Clause], world: Universe, suite: str) -> Problem:

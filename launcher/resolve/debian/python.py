@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from launcher.data import data_path
 from launcher.errors import ResolveError
+from launcher.lock.debian_version import split
 from launcher.resolve.debian.universe import Candidate, Universe
-from launcher.resolve.debian.version import split
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,6 +10,7 @@ from launcher.cache import Cache
 from launcher.errors import ResolveError
 from launcher.indexes.apt_packages import Package
 from launcher.indexes.apt_suite import open_suite
+from launcher.lock.debian_version import split
 from launcher.lock.model import Deb
 from launcher.progress import Progress
 from launcher.resolve.debian.choose import Choice, choose
@@ -17,7 +18,6 @@ from launcher.resolve.debian.keep import Upgrade, keep, remember
 from launcher.resolve.debian.python import check_python, python_version
 from launcher.resolve.debian.requests import check_requests, read_requests
 from launcher.resolve.debian.universe import Candidate, Universe
-from launcher.resolve.debian.version import split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from launcher.errors import ResolveError
 from launcher.indexes.apt_packages import Package, PackageIndex
+from launcher.lock.debian_version import holds, key
 from launcher.resolve.debian.relation import Group, Relation, parse_relations
-from launcher.resolve.debian.version import holds, key
 
 PRIORITIES = {"required": 0, "important": 1, "standard": 2, "optional": 3, "extra": 4}
 
