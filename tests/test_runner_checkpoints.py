@@ -209,3 +209,18 @@ def end_commands(script: str) -> None:
                 os.kill(int(path.parent.name), signal.SIGKILL)
         except OSError:
             continue
+
+
+def test_one_that_is_renamed_over_all_the_time_is_taken_all_the_same(bench: Bench) -> None:
+    """A script that saves several times a second, atomically, under one name: every state of it is whole."""
+    script = FOLDER + (
+        "n = 0\nwhile not os.path.exists('go'):\n  n += 1\n"
+        "  with open(f + '/last.tmp', 'wb') as out: out.write(str(n).encode() * 200_000)\n"
+        "  os.replace(f + '/last.tmp', f + '/last'); time.sleep(0.03)\n"
+    )
+    with bench.start(bench.script(script), times={"quiet_s": 100.0}) as process:
+        wait_for(lambda: len(kept(bench)) >= 3)
+        (bench.cwd / "go").touch()
+        process.communicate(timeout=20)
+    assert whole(bench) >= 3
+    assert not list((bench.folder / "spool").glob("taking-*"))

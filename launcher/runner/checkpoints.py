@@ -18,7 +18,7 @@ from launcher.store import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from launcher.runner.attempt import Attempt
@@ -48,6 +48,11 @@ def signature(folder: str, name: str) -> Signature:
         return ()
 
 
+def replaces(sign: Signature, before: Signature) -> bool:
+    """Return whether one file took another's place: a rename, even one in the same tick of the clock as the writing."""
+    return len(sign) == len(before) == 1 and sign[0][3] != before[0][3]
+
+
 class Watch:
     """Knows which checkpoints were taken, and which are finished now."""
 
@@ -64,8 +69,10 @@ class Watch:
             if not sign or self.taken.get(name) == sign:
                 continue
             before, since = self.seen.get(name, ((), now))
+            replaced = replaces(sign, before) or replaces(sign, self.taken.get(name, ()))
             self.seen[name] = (sign, since if before == sign else now)
-            if final or (now - self.seen[name][1] >= self.quiet_time(name) and not self.open_for_writing(name)):
+            quiet_s = 0.0 if replaced else self.quiet_time(name)
+            if final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name)):
                 found.append((name, sign))
         return found
 
@@ -122,19 +129,21 @@ def commit(
 
     Raises ChangedError when it changed meanwhile: then there is no manifest, so for every reader no checkpoint.
     """
-    folder = attempt.path("checkpoints")
-    full = os.path.join(folder, name)
-    files = [
-        upload(store, file, lambda sha256: keys.blob(attempt.run, sha256), moved)
-        for file in walk(full)
-        if file.kind != "other"
-    ]
-    if signature(folder, name) != seen:
-        raise ChangedError(f"the checkpoint {name} changed while it was read")
+    full = os.path.join(attempt.path("checkpoints"), name)
+    kind = "tree" if os.path.isdir(full) else "file"
+    with held(full, attempt.path("spool", f"taking-{seq}"), kind) as full:
+        base = "" if kind == "tree" else name
+        files = [
+            upload(store, file, lambda sha256: keys.blob(attempt.run, sha256), moved)
+            for file in walk(full, base)
+            if file.kind != "other"
+        ]
+        if tuple(found.signature for found in walk(full, base)) != seen:
+            raise ChangedError(f"the checkpoint {name} changed while it was read")
     manifest = {
         "version": 1,
         "name": name,
-        "kind": "tree" if os.path.isdir(full) else "file",
+        "kind": kind,
         "attempt": attempt.number,
         "seq": seq,
         "time": stamp(),
@@ -143,6 +152,27 @@ def commit(
     }
     store.create(keys.checkpoint(attempt.run, attempt.number, seq), json.dumps(manifest).encode())
     return manifest
+
+
+@contextlib.contextmanager
+def held(full: str, link: str, kind: str) -> Iterator[str]:
+    """Hold on to a file by a second name while it is read: a newer one may be renamed over it meanwhile.
+
+    Give the name to read it by: the first one for folders, and where the file system has no hard links.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)
+    try:
+        if kind != "file":
+            raise OSError
+        os.link(full, link, follow_symlinks=False)
+    except OSError:
+        yield full
+        return
+    try:
+        yield link
+    finally:
+        os.unlink(link)
 
 
 def restore(store: Store, attempt: Attempt) -> tuple[dict[str, Any] | None, list[str]]:

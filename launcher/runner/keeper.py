@@ -6,6 +6,7 @@ import json
 import time
 
 from launcher.runner import checkpoints, fold, history, host, outputs
+from launcher.runner.blobs import ChangedError
 from launcher.runner.clock import say
 from launcher.store import keys
 
@@ -88,7 +89,8 @@ class Keeper:
                 self.keep_checkpoint(name, sign)
             except Exception as e:  # retried: changed meanwhile, or the store refused
                 good = False
-                self.after_failure = time.monotonic() + 5
+                if not isinstance(e, ChangedError):  # the next look will find it quiet, or renamed
+                    self.after_failure = time.monotonic() + 5
                 self.not_kept(f"checkpoint {name}", e, last)
         return good
 
