@@ -21,9 +21,9 @@ def environments(bench: Bench) -> None:
     bench.spec(BASE)
     bench.launcher("build", "--docker", bench.project / "base.lock")
     base = tag(bench)
+    table("Debian base", [debian_base(bench)])
     table("Small environment", [*builds(bench, SMALL, base, {}), first_line(bench, SMALL, base)])
     table("PyTorch on the CPU", [*builds(bench, TORCH, base, {"pip": 8, "uv": 4}), first_line(bench, TORCH, base)])
-    table("Debian base", [debian_base(bench)])
 
 
 def tag(bench: Bench) -> str:

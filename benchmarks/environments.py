@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Row, Took, median, process, tell
+from launcher.digest import sha256_file
 
 LAUNCHER = [sys.executable, "-m", "launcher", "-q"]
 PIP = """FROM {base}
@@ -151,20 +152,30 @@ def first_line(bench: Bench, environment: Environment, base: str) -> Row:
 
 def debian_base(bench: Bench) -> Row:
     """The base with python3, cold, against mmdebstrap from the same .debs in a local repository."""
-    from launcher.cache import Cache
-    from launcher.lock import load
-
     lock = bench.project / "base.lock"
     ours = median(lambda: bench.launcher("build", lock), 3, bench.forget)
-    repository = bench.folder / "repository"
-    shutil.rmtree(repository, ignore_errors=True)
-    repository.mkdir()
-    for deb in load(lock).debs:
-        shutil.copy(Cache(bench.cache).path("artifacts", deb.sha256), repository / deb.filename.replace("%3a", ":"))
-    index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=repository, check=True, capture_output=True).stdout
-    (repository / "Packages").write_bytes(index)
-    source = f"deb [trusted=yes] copy:{repository} ./"
+    source = f"deb [trusted=yes] copy:{repository(bench, lock)} bookworm main"
     args = ["mmdebstrap", "--variant=essential", "--include=python3,ca-certificates", "bookworm"]
     theirs = process([*args, str(bench.folder / "rival.tar"), source], env={"SOURCE_DATE_EPOCH": "1700000000"})
     (bench.folder / "rival.tar").unlink()
     return Row(what="debian:bookworm with python3, cold", ours=ours, rival="mmdebstrap", theirs=theirs, goal=4)
+
+
+def repository(bench: Bench, lock: Path) -> Path:
+    """Make a local mirror of a lock's packages, as apt wants it (wiki.debian.org/DebianRepository/Format)."""
+    from launcher.cache import Cache
+    from launcher.lock import load
+
+    root = bench.folder / "repository"
+    index = root / "dists/bookworm/main/binary-amd64/Packages"
+    index.parent.mkdir(parents=True)
+    (root / "pool").mkdir()
+    for deb in load(lock).debs:
+        shutil.copy(Cache(bench.cache).path("artifacts", deb.sha256), root / "pool" / deb.filename.replace("%3a", ":"))
+    scan = ["dpkg-scanpackages", "-m", "pool"]
+    index.write_bytes(subprocess.run(scan, cwd=root, check=True, capture_output=True).stdout)
+    sha256, size = sha256_file(index)
+    release = "Origin: Debian\nSuite: bookworm\nCodename: bookworm\nArchitectures: amd64\nComponents: main\n"
+    release += f"SHA256:\n {sha256} {size} main/binary-amd64/Packages\n"
+    (root / "dists/bookworm/Release").write_text(release)
+    return root
