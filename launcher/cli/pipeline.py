@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from launcher.cache import Cache
 from launcher.errors import LockError, Problem, UsageError
 from launcher.image import Image, build
+from launcher.image.keys import ASSEMBLER
 from launcher.lock import ImagePin, LayerPin, Lock, dumps, load
 from launcher.progress import Progress
 
@@ -72,7 +73,7 @@ def relock(
 def pin(image: Image) -> ImagePin:
     """Say in a lock's words what an image is."""
     layers = tuple(LayerPin(name=x.name, diff_id=x.diff_id, size=x.size, listing=x.listing) for x in image.layers)
-    return ImagePin(id=image.id, layers=layers)
+    return ImagePin(assembler=ASSEMBLER, id=image.id, layers=layers)
 
 
 def built(lock: Lock, cache: Cache, progress: Progress, sources: Sequence[Source] | None = None) -> Image:
@@ -92,12 +93,22 @@ def expected(lock: Lock, image: Image) -> Image:
 
     Raises LockError otherwise: a lock that was changed by hand, or one of another version of the assembler.
     """
-    if lock.image and lock.image.id != image.id:
-        raise LockError(
-            f"the image of this lock is sha256:{image.id}, and the lock says sha256:{lock.image.id}",
-            hint="`launcher rebuild LOCK` says what differs; `launcher lock` writes the lock anew",
+    if lock.image is None or lock.image.id == image.id:
+        return image
+    raise LockError(
+        f"the image of this lock is sha256:{image.id}, and the lock says sha256:{lock.image.id}",
+        hint=why_another(lock.image),
+    )
+
+
+def why_another(pin: ImagePin) -> str:
+    """Say why a lock gives another image than it says, as far as that can be told, and what to do."""
+    if pin.assembler != ASSEMBLER:
+        return (
+            f"the lock was made by version {pin.assembler} of the assembler, and this launcher has {ASSEMBLER}: "
+            "`launcher lock` writes the lock anew; the old image comes from the launcher that made it"
         )
-    return image
+    return "the lock was changed by hand? `launcher rebuild LOCK` says what differs; `launcher lock` writes it anew"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,9 +9,10 @@ import click
 
 from launcher.cache import Cache
 from launcher.cli.output import json_option, print_json, print_text
-from launcher.cli.pipeline import built
+from launcher.cli.pipeline import built, why_another
 from launcher.cli.progress import choose_progress
 from launcher.image import Image, Layer
+from launcher.image.keys import ASSEMBLER
 from launcher.image.listing import differences
 from launcher.lock import LayerPin, Lock, load
 
@@ -111,7 +112,10 @@ def report(lock: Lock, image: Image, differing: list[dict[str, object]], as_json
     elif identical:
         print_text(f"identical sha256:{image.id}")
     else:
-        print_text(f"different: built sha256:{image.id}, the lock says sha256:{lock.image.id if lock.image else ''}")
+        assert lock.image
+        print_text(f"different: built sha256:{image.id}, the lock says sha256:{lock.image.id}")
+        if lock.image.assembler != ASSEMBLER:
+            print_text(f"hint: {why_another(lock.image)}")
         for difference in differing:
             print_text(f"layer {difference['layer']}")
             lines = difference["paths"]

@@ -77,9 +77,11 @@ class LayerPin:
 class ImagePin:
     """The image that this lock gives, as it was when the lock was written: what `rebuild` compares with.
 
-    `id` is the sha256 of the OCI config; `layers` is in stacking order, lowest first (never sorted).
+    `id` is the sha256 of the OCI config; `layers` is in stacking order, lowest first (never sorted); `assembler`
+    is the version of the rules by which it was made: others make another image of the same artifacts.
     """
 
+    assembler: int
     id: str
     layers: tuple[LayerPin, ...]
 

@@ -210,4 +210,5 @@ def by_name(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def assemble_image(raw: Mapping[str, Any] | None) -> ImagePin | None:
     if raw is None:
         return None
-    return ImagePin(id=raw["id"], layers=tuple(LayerPin(**layer) for layer in raw.get("layer", [])))
+    layers = tuple(LayerPin(**layer) for layer in raw.get("layer", []))
+    return ImagePin(assembler=raw["assembler"], id=raw["id"], layers=layers)

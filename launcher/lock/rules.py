@@ -93,7 +93,7 @@ DATA: Mapping[str, Field] = {
     "sha256": DIGEST,
 }
 LAYER: Mapping[str, Field] = {"name": NAME, "diff_id": DIGEST, "size": Field(type=int), "listing": DIGEST}
-IMAGE: Mapping[str, Field] = {"id": DIGEST, "layer": TABLES}
+IMAGE: Mapping[str, Field] = {"assembler": Field(type=int, least=1), "id": DIGEST, "layer": TABLES}
 INPUTS: Mapping[str, Field] = {
     "base": TEXT,
     "platform": TEXT,

@@ -57,7 +57,7 @@ def inputs(values: Inputs) -> str:
 
 def image(pin: ImagePin) -> Iterator[str]:
     """Yield the image's tables; layers keep their stacking order."""
-    yield "[image]\n" + lines(vars(pin), ("id",))
+    yield "[image]\n" + lines(vars(pin), ("assembler", "id"))
     for layer in pin.layers:
         yield "[[image.layer]]\n" + lines(vars(layer), LAYER_KEYS)
 
