@@ -19,7 +19,7 @@ demo: $(VENV)/.ready ## set up, run a small real training twice, rebuild its ima
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-dev debian lint types ## everything that must be green: lint, types, fast tests, real services
-	@$(PYTEST) -q tests
+	@$(PYTEST) -q tests/test_*.py tests/services
 
 lint: $(VENV)/.ready-dev ## ruff, and its formatter
 	@$(BIN)/ruff check --quiet .
