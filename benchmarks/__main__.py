@@ -1,4 +1,4 @@
-"""Run the benchmarks and print tables of ratios: `python -m benchmarks [environments] [lock] [start]`.
+"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments]`.
 
 Needs root for a Docker engine of its own, and docker.io, mmdebstrap, dpkg-dev. Nothing else should run beside it.
 """
@@ -6,6 +6,7 @@ Needs root for a Docker engine of its own, and docker.io, mmdebstrap, dpkg-dev. 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -63,7 +64,13 @@ def start(bench: Bench) -> None:
     table("Start (goal: 0.15 s)", [Row(what="launcher --help", ours=ours, rival="python -c pass", theirs=python)])
 
 
-PARTS = {"start": start, "lock": lock, "environments": environments}
+def runner(bench: Bench) -> None:
+    """Print what the runner adds to a command."""
+    print()
+    subprocess.run([sys.executable, Path(__file__).with_name("runner.py")], check=True)
+
+
+PARTS = {"start": start, "lock": lock, "runner": runner, "environments": environments}
 
 
 def main(chosen: list[str]) -> None:
