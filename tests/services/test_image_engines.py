@@ -205,3 +205,22 @@ def test_a_lock_holds_no_url_no_host_no_path(project: Path) -> None:
     assert "://" not in text
     assert str(project) not in text
     assert not any(line.split(" = ")[-1].startswith('"/') for line in text.splitlines())
+
+
+CANARIES = ("AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "HF_TOKEN", "SSH_AUTH_SOCK", "MY_PASSWORD")
+
+
+def test_secrets_of_the_environment_reach_neither_program_nor_store_nor_cache(
+    project: Path, shared_cache: Cache, tmp_path: Path
+) -> None:
+    canary = "canary-" + "5e5a" * 8
+    script = "import os, subprocess; print(dict(os.environ)); subprocess.run('cat /proc/*/environ', shell=True)"
+    args = ("-v", "run", "--runtime", "sandbox", "--store", tmp_path / "store", "-p", f"script={script}")
+    done = launcher(*args, cwd=project, cache=shared_cache, **dict.fromkeys(CANARIES, canary))
+    assert done.returncode == 0, done.stderr
+    assert "LAUNCHER_RUN_ID" in done.stdout
+    assert canary not in done.stdout + done.stderr
+    for folder in (tmp_path / "store", shared_cache.root / "runs", shared_cache.root / "notes"):
+        found = subprocess.run(["grep", "-rlF", canary, folder], capture_output=True, text=True)
+        assert (found.returncode, found.stdout) == (1, ""), found.stderr
+    assert canary not in (project / "experiment.lock").read_text()
