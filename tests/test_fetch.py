@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher import store as stores
 from launcher.cache import Cache
 from launcher.errors import FetchError, IntegrityError
-from launcher.fetch import VaultFolder, fetch, fill_sizes
+from launcher.fetch import fetch, fill_sizes
 from launcher.indexes.http import Http, Page
 from launcher.indexes.pages import links
 from launcher.indexes.settings import Indexes
@@ -21,6 +22,8 @@ from launcher.indexes.simple import Folder, SimpleIndex, wheel_sources
 from launcher.indexes.source import Source
 from launcher.lock import Artifact, Deb, Wheel
 from launcher.progress import Silent
+from launcher.store import keys
+from launcher.vault import VaultSource
 from tests.index_server import Index, serve
 
 
@@ -259,11 +262,11 @@ def test_a_file_index_and_a_links_page(index: Index, cache: Cache, tmp_path: Pat
     assert len(fetch(wanted, cache, wheel_sources(indexes))) == 2
 
 
-def test_a_vault_folder_holds_any_artifact(cache: Cache, tmp_path: Path) -> None:
+def test_a_vault_holds_any_artifact(cache: Cache, tmp_path: Path) -> None:
     wheel = pin(b"kept")
-    vault = VaultFolder(tmp_path / "vault")
-    vault.path(wheel.sha256).parent.mkdir(parents=True)
-    vault.path(wheel.sha256).write_bytes(b"kept")
+    store = stores.open(str(tmp_path / "vault"))
+    store.put(keys.artifact(wheel.sha256), b"kept")
+    vault = VaultSource(store)
     deb = Deb(
         name="jq", version="1", filename="jq.deb", size=4, sha256=wheel.sha256,
         architecture="amd64", group="apt", pool="pool/jq.deb",

@@ -1,4 +1,4 @@
-"""How verbs print results: text for people, JSON for programs."""
+"""What verbs share: how they print results, text for people and JSON for programs, and options that several have."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def json_option(command: Command) -> Command:
     """Add `--json` to a command; the function gets `as_json: bool`. Errors are then told as JSON too."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def runtime_option(command: Command) -> Command:
+    """Add `--runtime` to a command; the function gets `runtime: str | None`."""
+    text = "What runs the container (default: the first that works here)."
+    return click.option("--runtime", type=click.Choice(["sandbox", "docker", "podman"]), help=text)(command)
 
 
 def print_json(value: object) -> None:

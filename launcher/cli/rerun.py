@@ -15,9 +15,8 @@ import click
 
 from launcher.cache import Cache
 from launcher.cli import execution, pipeline
-from launcher.cli.output import json_option
+from launcher.cli.output import json_option, runtime_option
 from launcher.cli.progress import choose_progress
-from launcher.cli.run import RUNTIMES
 from launcher.errors import (
     IntegrityError,
     LockError,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 @click.command("rerun")
 @click.argument("run_id", metavar="RUN")
 @click.option("--data", "words", multiple=True, metavar="NAME=PATH", help="Where an input is now.")
-@click.option("--runtime", type=RUNTIMES, help="What runs the container (default: the first that works here).")
+@runtime_option
 @click.option("--store", "place", metavar="URL", help="The store that has the record (default: $LAUNCHER_STORE).")
 @json_option
 @click.pass_context
@@ -84,13 +83,13 @@ def recovered(
 ) -> Work:
     """Bring back everything that a job names. Raises LauncherError of what is missing or different."""
     from launcher.fetch import default_sources
-    from launcher.fetch.vault import VaultFolder
     from launcher.lock import loads
     from launcher.target.model import Work
+    from launcher.vault import VaultSource
 
     text = opened.get(keys.lock(job.lock)).decode()
     lock = loads(text, f"the lock of {job.run}")
-    image = pipeline.built(lock, cache, progress, [VaultFolder(folder), *default_sources()])
+    image = pipeline.built(lock, cache, progress, [VaultSource(opened), *default_sources()])
     if image.id != job.image:
         raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")
     data = data_paths(job, cache, progress, given)

@@ -7,17 +7,15 @@ from pathlib import Path
 import click
 
 from launcher.cache import Cache
-from launcher.cli.output import json_option
+from launcher.cli.output import json_option, runtime_option
 from launcher.cli.progress import choose_progress
 from launcher.errors import UsageError
-
-RUNTIMES = click.Choice(["sandbox", "docker", "podman"])
 
 
 @click.command("run")
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Override a parameter.")
-@click.option("--runtime", type=RUNTIMES, help="What runs the container (default: the first that works here).")
+@runtime_option
 @click.option("--store", "place", metavar="URL", help="The store (default: the spec's, then $LAUNCHER_STORE).")
 @click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
 @click.option("--resume", metavar="RUN", help="Go on with a run, from its last whole checkpoint, as its next attempt.")

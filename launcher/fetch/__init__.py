@@ -2,6 +2,5 @@
 
 from launcher.fetch.download import fetch, fill_sizes
 from launcher.fetch.places import default_sources
-from launcher.fetch.vault import VaultFolder
 
-__all__ = ["VaultFolder", "default_sources", "fetch", "fill_sizes"]
+__all__ = ["default_sources", "fetch", "fill_sizes"]
