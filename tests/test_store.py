@@ -213,3 +213,13 @@ def test_opening_a_store_is_what_loads_the_library() -> None:
     code = "import sys, launcher.store, launcher.store.keys, launcher.store.objects; print('obstore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="there is no store at"):
+        stores.open_to_read(str(tmp_path / "typo"))
+    monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "later"))
+    assert stores.open_to_read().list() == []
+    assert not (tmp_path / "later").exists()
+    stores.open().put("a", b"")
+    assert [entry.key for entry in stores.open_to_read().list()] == ["a"]

@@ -41,7 +41,7 @@ def logs(
     from launcher.records import logs as reading
     from launcher.records.logs import finished
 
-    opened = stores.open(store)
+    opened = stores.open_to_read(store)
     found = records.find(opened, run)
     if follow:
         lines = reading.follow(opened, found, lambda: finished(records.load(opened, found)), attempt=attempt)

@@ -27,7 +27,7 @@ def ls(store: str | None, name: str | None, limit: int, every: bool, as_json: bo
     from launcher import records
     from launcher import store as stores
 
-    whole = records.ls(stores.open(store), name=name)
+    whole = records.ls(stores.open_to_read(store), name=name)
     found = whole if every else whole[:limit]
     if as_json:
         print_json([brief(record) for record in found])

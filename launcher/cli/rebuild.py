@@ -54,7 +54,7 @@ def places(store: str | None, offline: bool) -> list[Source]:
         from launcher import store as stores
         from launcher.vault import VaultSource
 
-        found.append(VaultSource(stores.open(store)))
+        found.append(VaultSource(stores.open_to_read(store)))
     return found if offline else [*found, *default_sources()]
 
 

@@ -28,7 +28,7 @@ def show(run: str | None, curves: tuple[str, ...], store: str | None, as_json: b
     from launcher import records
     from launcher import store as stores
 
-    opened = stores.open(store)
+    opened = stores.open_to_read(store)
     record = records.load(opened, records.find(opened, run))
     if curves:
         print_curves(opened, record, curves, as_json)

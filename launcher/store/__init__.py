@@ -68,3 +68,20 @@ def open(place: str | None = None) -> Store:
 
     place = place or default_url()
     return Store(place, folder_of(place))
+
+
+def open_to_read(place: str | None = None) -> Store:
+    """Open a store without making it; the default one is empty as long as nothing was written to it.
+
+    Raises StoreError when the scheme is unknown, or a place that was named isn't there.
+    """
+    from launcher.errors import StoreError
+    from launcher.store.objects import Store
+
+    asked, place = place, place or default_url()
+    folder = folder_of(place)
+    if folder is None or os.path.isdir(folder):
+        return Store(place, folder)
+    if asked:
+        raise StoreError(f"there is no store at {place}", hint="is it misspelt, or a disk not mounted?")
+    return Store(place, None)
