@@ -77,7 +77,8 @@ def test_pythons_of_this_machine(
         pytest.skip(f"this machine has no Python {version}")
     home, uv = tmp_path / "env", str(Path(sys.executable).with_name("uv"))
     subprocess.run([uv, "venv", "-q", "-p", python, home], check=True)
-    subprocess.run([uv, "pip", "install", "-q", "-p", home / "bin" / "python", *NEEDED], check=True)
+    command = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "-qq", *NEEDED]
+    subprocess.run(command, check=True)  # pip and not uv: it knows this machine's indexes and certificates
     files = sorted((project / "artifacts").iterdir())
     args = [
         home / "bin" / "python",
