@@ -76,16 +76,28 @@ def pin(image: Image) -> ImagePin:
     return ImagePin(assembler=ASSEMBLER, id=image.id, layers=layers)
 
 
-def built(lock: Lock, cache: Cache, progress: Progress, sources: Sequence[Source] | None = None) -> Image:
-    """Return a lock's image, with artifacts that the cache lacks fetched from `sources` or this machine's own.
-
-    Raises LockError when the image isn't the one that the lock tells of.
-    """
+def built(
+    lock: Lock,
+    cache: Cache,
+    progress: Progress,
+    *,
+    spec: Spec | None = None,
+    sources: Sequence[Source] | None = None,
+) -> Image:
+    """Return a lock's image, with artifacts that the cache lacks fetched from `sources`, or else from where this
+    machine looks, and from the indexes that the spec's requirements file names."""
     if any(cache.find("artifacts", artifact.sha256) is None for artifact in lock.artifacts):
-        from launcher.fetch import default_sources, fetch
+        from launcher.fetch import fetch
 
-        fetch(lock.artifacts, cache, default_sources() if sources is None else sources, progress)
+        fetch(lock.artifacts, cache, usual_sources(spec) if sources is None else sources, progress)
     return build(lock, cache, progress=progress)
+
+
+def usual_sources(spec: Spec | None) -> Sequence[Source]:
+    from launcher.fetch import default_sources
+    from launcher.lock.inputs import asked_python
+
+    return default_sources(asked_python(spec).options if spec else None)
 
 
 def expected(lock: Lock, image: Image) -> Image:

@@ -35,7 +35,7 @@ def rebuild(lock: Path, store: str | None, offline: bool, output: Path | None, a
     """
     pinned, cache, progress = load(lock), Cache(), choose_progress()
     sources = places(store, offline)
-    image = built(pinned, cache, progress, sources)
+    image = built(pinned, cache, progress, sources=sources)
     if output:
         from launcher.image.export import write_archive
 

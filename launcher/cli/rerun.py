@@ -89,7 +89,7 @@ def recovered(
 
     text = opened.get(keys.lock(job.lock)).decode()
     lock = loads(text, f"the lock of {job.run}")
-    image = pipeline.built(lock, cache, progress, [VaultSource(opened), *default_sources()])
+    image = pipeline.built(lock, cache, progress, sources=[VaultSource(opened), *default_sources()])
     if image.id != job.image:
         raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")
     data = data_paths(job, cache, progress, given)

@@ -63,7 +63,7 @@ def run_spec(
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
     opened, folder = execution.folder_store(place or spec.store)
-    image = pipeline.expected(lock, pipeline.built(lock, cache, progress))
+    image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     code = snapshot(spec.code, cache, skip=[folder])
     for note in code.notes:
         progress.note(note)
