@@ -23,8 +23,8 @@ from launcher.lock import load
 def build(spec: Path | None, output: Path | None, docker: bool, frozen: bool, as_json: bool) -> None:
     """Assemble the image of SPEC (experiment.yaml, or a .lock): nothing is executed, no daemon, no root."""
     path, cache, progress = given(spec), Cache(), choose_progress()
-    spec, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
-    image = expected(lock, built(lock, cache, progress, spec=spec))
+    loaded, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
+    image = expected(lock, built(lock, cache, progress, spec=loaded))
     if output:
         from launcher.image.export import write_archive
 
