@@ -25,9 +25,11 @@ def main() -> None:
     run = told.get("run") or run_id("t", datetime.now(timezone.utc), b"abcd")
     argv = tuple(told["argv"])
     job = Job(run=run, name="t", lock="0" * 64, image=image.id, code=code.digest, command=argv, argv=argv)
+    data = {name: Path(path) for name, path in told.get("data", {}).items()}
     opened, folder = execution.folder_store(told["store"])
-    work = Work(job=job, image=image, code=code.archive, store=folder, attempt=told["attempt"])
-    sys.exit(execution.execute(work, opened, cache, runtime="sandbox", facts=code.facts(), as_json=False))
+    work = Work(job=job, image=image, code=code.archive, store=folder, attempt=told["attempt"], data=data)
+    runtime = told.get("runtime", "sandbox")
+    sys.exit(execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=False))
 
 
 if __name__ == "__main__":

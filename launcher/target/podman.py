@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
 from launcher.image.export import write_archive
-from launcher.process import run, start
-from launcher.target.docker import LABEL, name_of
+from launcher.process import last_lines, run, start
+from launcher.target.docker import ANSWER_S, LABEL, name_of
 from launcher.target.model import Container, Ending
 
-NOT_STARTED = 125  # podman-run(1), "Exit status"
 NETWORK = "LAUNCHER_PODMAN_NETWORK"
+TMP = "/tmp:rw,exec,nosuid,nodev,mode=1777"
+ALIVE = ("running", "paused", "stopping")
+HINTS = {  # a word of Podman's, and what the machine lacks when it says so
+    "keep-id requires": "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER; "
+    "or run with --runtime sandbox, which needs no such range",
+    "rlimit": "this root may not raise limits: put `default_ulimits = []` under [containers] of containers.conf",
+    "cgroup": 'with cgroups of version 1, put `runtime = "runc"` and `cgroup_manager = "cgroupfs"` under [engine] of '
+    "containers.conf",
+    "/dev/net/tun": f"set {NETWORK} to `host` or `none`",
+}
 
 
 class Podman:
@@ -29,31 +39,80 @@ class Podman:
         return None if shutil.which("podman") else "there is no program `podman` on this machine"
 
     def start(self, container: Container) -> PodmanProcess:
-        """Load the image where Podman lacks it, and start. Raises TargetError, ProcessError."""
+        """Load the image where Podman lacks it, and start. Raises TargetError, ProcessError, DiskFullError.
+
+        What the OCI runtime has to say against a container comes out of `podman init`; so once that has passed, the
+        output and the exit code of `podman start` are the program's.
+        """
         if reason := self.refusal():
             raise TargetError(reason, hint="install it, or run with --runtime sandbox")
         self.load(container)
-        run(["podman", "rm", "--ignore", name_of(container.run)], hint="an attempt of this run may still be running")
-        return PodmanProcess(container)
+        create(container)
+        try:
+            ask("init", name_of(container.run))
+            return PodmanProcess(name_of(container.run))
+        except BaseException:
+            run(["podman", "rm", "--force", "--ignore", name_of(container.run)], check=False)
+            raise
 
     def load(self, container: Container) -> None:
         """Put the image into Podman's storage, unless it is there with the same layers."""
-        wanted = container.image.diff_ids
-        asked = ["podman", "image", "inspect", "--format", '{{join .RootFS.Layers " "}}', container.image.tag]
-        if run(asked, check=False).stdout.decode().split() == wanted:
+        image = container.image
+        if loaded_layers(image.tag) == image.diff_ids:
             return
         with self.cache.scratch() as scratch:
-            write_archive(container.image, scratch / "image.tar")
-            run(["podman", "load", "--quiet", "--input", str(scratch / "image.tar")])
+            write_archive(image, scratch / "image.tar")
+            ask("load", "--quiet", "--input", str(scratch / "image.tar"))
+        if loaded_layers(image.tag) != image.diff_ids:
+            raise TargetError(f"Podman holds other layers under {image.tag} than were sent to it")
+
+
+def loaded_layers(tag: str) -> list[str]:
+    """Return the diff_ids of an image in Podman's storage; none when it isn't there."""
+    template = "{{range .RootFS.Layers}}{{.}} {{end}}"  # they are no strings, so `join` refuses them
+    return run(["podman", "image", "inspect", "--format", template, tag], check=False).stdout.decode().split()
+
+
+def create(container: Container) -> None:
+    """Create the container; where its name is taken, by what a killed launcher left, look whether that still runs."""
+    try:
+        ask(*arguments(container))
+    except TargetError:
+        if not (status := status_of(name := name_of(container.run))):
+            raise
+        if status in ALIVE:
+            raise TargetError(
+                f"an attempt of {container.run} is still running, in the container {name}",
+                hint=f"`launcher logs -f {container.run}` follows it; `podman stop {name}` ends it",
+            ) from None
+        ask("rm", "--force", name)
+        ask(*arguments(container))
+
+
+def status_of(name: str) -> str:
+    """Return a container's status in Podman's words, or nothing when there is no such container."""
+    asked = ["podman", "container", "inspect", "--format", "{{.State.Status}}", name]
+    return run(asked, check=False).stdout.decode().strip()
+
+
+def ask(*words: str) -> None:
+    """Call podman. Raises TargetError with its last words."""
+    done = run(["podman", *words], check=False)
+    if done.returncode:
+        said = last_lines(done)
+        hint = next((hint for word, hint in HINTS.items() if word in said), "`podman info` tells more")
+        raise TargetError(f"Podman refused{said}", hint=hint)
 
 
 def arguments(container: Container) -> list[str]:
-    """Return the command line. Pure but for the user's own choice of a network."""
-    words = ["podman", "run", "--rm", "--name", name_of(container.run), "--label", f"{LABEL}={container.run}"]
-    words += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"]
+    """Return what follows `podman`. Pure but for this machine's memory and the user's own choice of a network."""
+    shared = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # as a tmpfs of the kernel has
+    words = ["create", "--rm", "--name", name_of(container.run), "--label", f"{LABEL}={container.run}"]
+    words += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", TMP, "--shm-size", f"{shared}b"]
     words += ["--cap-drop", "all", "--security-opt", "no-new-privileges", "--ulimit", "host"]
-    words += ["--network", os.environ.get(NETWORK, "host"), "--workdir", container.cwd, "--pull", "never"]
-    words += ["--user", f"{container.user}:{container.group}"]
+    words += ["--security-opt", "label=disable"]  # SELinux would hide the mounts, unless their files are relabelled
+    words += ["--network", os.environ.get(NETWORK, "host"), "--http-proxy=false", "--log-driver", "none"]
+    words += ["--workdir", container.cwd, "--pull", "never", "--user", f"{container.user}:{container.group}"]
     words += ["--userns", "keep-id"] if container.user else []
     for name, value in container.env.items():
         words += ["--env", f"{name}={value}"]
@@ -70,18 +129,24 @@ def mounted(source: str, target: str, writable: bool) -> str:
 
 
 class PodmanProcess:
-    """A running `podman run`, which passes signals and the exit code on."""
+    """A container that was made ready, and the podman process that starts it and passes its output on."""
 
-    def __init__(self, container: Container) -> None:
-        self.popen = start(arguments(container))
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # without its warnings, which would get among the program's own words
+        self.popen = start(["podman", "--log-level", "fatal", "start", "--attach", "--sig-proxy=false", name])
 
     def signal(self, number: int) -> None:
-        self.popen.send_signal(number)
+        """Pass a signal on, once the container runs. One that comes when all is over changes nothing."""
+        until = time.monotonic() + ANSWER_S
+        words = ["podman", "kill", "--signal", str(int(number)), self.name]
+        while run(words, check=False).returncode and self.popen.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
 
     def wait(self) -> Ending:
+        """Wait for the container's end, even when the podman process that shows its output is killed before."""
         code = self.popen.wait()
-        if code < 0:
-            return Ending(signal=-code, lost="the podman process was killed")
-        if code == NOT_STARTED:
-            return Ending(code=code, lost="Podman could not start the container")
-        return Ending(code=code)
+        if code >= 0:
+            return Ending(code=code)
+        told = run(["podman", "wait", self.name], check=False).stdout.strip()
+        return Ending(code=int(told)) if told else Ending(signal=-code, lost="the podman process was killed")
