@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
+from signal import SIGKILL
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
@@ -95,6 +97,22 @@ def status_of(name: str) -> str:
     return run(asked, check=False).stdout.decode().strip()
 
 
+def process_1(name: str) -> int:
+    """Return the number, on this machine, of the first process of a running container; 0 when it doesn't run."""
+    asked = ["podman", "container", "inspect", "--format", "{{if .State.Running}}{{.State.Pid}}{{end}}", name]
+    return int(run(asked, check=False).stdout.strip() or 0)
+
+
+def listens(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal (proc_pid_status(5), SigCgt)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def ask(*words: str) -> None:
     """Call podman. Raises TargetError with its last words."""
     done = run(["podman", *words], check=False)
@@ -137,11 +155,17 @@ class PodmanProcess:
         self.popen = start(["podman", "--log-level", "fatal", "start", "--attach", "--sig-proxy=false", name])
 
     def signal(self, number: int) -> None:
-        """Pass a signal on, once the container runs. One that comes when all is over changes nothing."""
+        """Pass a signal on, once process 1 of the container listens: before that, the kernel drops it.
+
+        One that comes when all is over changes nothing. See pid_namespaces(7) about signals for process 1.
+        """
         until = time.monotonic() + ANSWER_S
         words = ["podman", "kill", "--signal", str(int(number)), self.name]
-        while run(words, check=False).returncode and self.popen.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
+        while self.popen.poll() is None and time.monotonic() < until:
+            heard = number == SIGKILL or listens(process_1(self.name), number)
+            if heard and not run(words, check=False).returncode:
+                return
+            time.sleep(0.02)
 
     def wait(self) -> Ending:
         """Wait for the container's end, even when the podman process that shows its output is killed before."""

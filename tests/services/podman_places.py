@@ -147,5 +147,4 @@ class Place:
         self.podman("rm", "--all", "--force")
         if self.rootless:
             self.podman("system", "migrate")
-        subprocess.run(["umount", str(self.folder / "storage" / "vfs")], capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder)

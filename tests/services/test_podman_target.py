@@ -18,6 +18,8 @@ from launcher.cache import Cache
 from launcher.image.oci import Image
 from launcher.store import keys
 from launcher.target.docker import name_of
+from launcher.target.model import Container, Ending
+from launcher.target.podman import Podman
 from tests.rootfs import tiny_image
 from tests.services.podman_places import USER, Place, lacks
 from tests.services.test_docker_target import LOOK
@@ -106,6 +108,30 @@ def test_signals_and_removal(place: Place) -> None:
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == 7
     assert place.podman("ps", "--all", "--quiet") == ""
+
+
+@pytest.mark.parametrize("place", ["root"], indirect=True)  # as it is started in this process
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, 7), (signal.SIGKILL, 137)])
+def test_a_signal_right_after_the_start(
+    place: Place, image: Image, monkeypatch: pytest.MonkeyPatch, number: int, told: int
+) -> None:
+    """The kernel drops what process 1 has no handler for, and nothing else would send it again."""
+    for name, value in place.environment().items():
+        monkeypatch.setenv(name, value)
+    script = "import signal, sys, time; time.sleep(0.5); signal.signal(15, lambda *_: sys.exit(7)); signal.pause()"
+    container = Container(
+        run=run_name(f"early-{told}"),
+        image=image,
+        argv=("python3", "-c", script),
+        env={"PATH": "/usr/bin:/bin"},
+        mounts=(),
+        user=0,
+        group=0,
+        cwd="/",
+    )
+    process = Podman(Cache(place.folder / "cache")).start(container)
+    process.signal(number)
+    assert process.wait() == Ending(code=told)
 
 
 def test_a_killed_podman_process_is_no_end(place: Place) -> None:
