@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import records, store
+from launcher import records, store, target
 from launcher.cache import Cache
+from launcher.cli.rerun import refuse_to_resume
+from launcher.records import Attempt, Record
 from launcher.store import keys
+from launcher.target.model import StillRunning
 from tests.rootfs import tiny_image
 
 DRIVER = [sys.executable, "-m", "tests.run_driver"]
@@ -115,6 +118,48 @@ def test_dead_runner_is_recorded(stage: Stage) -> None:
     assert "the runner ended: killed by SIGKILL" in (record.reason or "")
 
 
+WAIT = "import time; print('up', flush=True); time.sleep(30)"
+
+
+def test_resuming_a_run_that_runs_changes_nothing(stage: Stage) -> None:
+    first = stage.start(WAIT)
+    assert first.stdout is not None
+    assert first.stdout.readline() == b"up\n"
+    second = stage.start(WAIT, attempt=2)
+    _, err = second.communicate()
+    assert b"is running on this machine" in err
+    assert not stage.store.list(keys.events("r", 2))
+    assert records.load(stage.store, "r").state == "running"
+    first.terminate()
+    first.communicate()
+    assert records.load(stage.store, "r").reason == "asked to stop by SIGTERM, ended by SIGTERM"
+
+
+def test_an_attempt_that_somebody_else_queued_is_left_to_them(stage: Stage) -> None:
+    done = stage.start("pass")
+    done.communicate()
+    job = json.loads(stage.store.get(keys.job("r")))
+    records.submit(stage.store, job, attempt=2)
+    before = [entry.key for entry in stage.store.list()]
+    other = stage.start("pass", attempt=2)
+    _, err = other.communicate()
+    assert b"somebody else has begun attempt 2 of r" in err
+    assert [entry.key for entry in stage.store.list()] == before
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_resumed(stage: Stage) -> None:
+    first = stage.start("import os, signal; os.kill(os.getppid(), 9); signal.pause()")
+    first.communicate()
+    here, elsewhere = (target.open("local", Cache(root)) for root in (stage.cache.root, stage.folder / "another"))
+    record = Record(run="r", state="running", attempts=(Attempt(attempt=1, state="running"),))
+    for told in (record, replace(record, state="queued")):
+        with pytest.raises(StillRunning, match=f"r is {told.state}, and this machine"):
+            refuse_to_resume(told, elsewhere)
+        refuse_to_resume(told, here)  # what was started here would hold its lock
+    with pytest.raises(StillRunning):
+        refuse_to_resume(replace(record, attempts=(Attempt(attempt=2, state="running"),)), here)
+
+
 TRAIN = """
 import os, pathlib, sys, time
 place = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], "state")
@@ -148,7 +193,7 @@ def test_killed_at_any_moment_and_resumed(stage: Stage) -> None:
     assert stage.store.get(keys.output("r", number, "result")) == str(expected()).encode()
     record = records.load(stage.store, "r")
     assert (record.state, record.complete) == ("succeeded", True)
-    assert {attempt.state for attempt in record.attempts[:-1]} <= {"killed", "queued"}
+    assert {attempt.state for attempt in record.attempts[:-1]} <= {"killed", "unknown"}
     assert list((stage.cache.root / "tmp").iterdir()) == []
 
 

@@ -129,10 +129,16 @@ def test_the_client_may_end_an_attempt_whose_runner_died_but_not_another(store: 
 
 def test_attempts_are_counted(store: Store) -> None:
     assert records.next_attempt(store, "r1") == 1
-    records.submit(store, JOB)
-    assert records.next_attempt(store, "r1") == 1
+    assert records.submit(store, JOB)
+    assert records.next_attempt(store, "r1") == 2, "who queued the first may be about to begin it"
     store.create(keys.event("r1", 1, 1), json.dumps({**STARTED, "seq": 1}).encode())
     assert records.next_attempt(store, "r1") == 2
+
+
+def test_of_two_who_queue_an_attempt_one_is_told_that_it_has_it(store: Store) -> None:
+    assert [records.submit(store, JOB, attempt=2) for _ in range(2)] == [True, False]
+    records.withdraw(store, "r1", 2)
+    assert not store.list(keys.events("r1"))
 
 
 def test_a_beginning_is_enough_if_it_is_one_runs(store: Store) -> None:

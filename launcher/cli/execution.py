@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from launcher import records, store, target
 from launcher.cli.output import print_json
 from launcher.cli.settings import settings
-from launcher.errors import ObjectExistsError, StoreError
+from launcher.errors import ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
+from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
@@ -74,10 +75,17 @@ def execute(
     facts: Mapping[str, object] | None,
     as_json: bool,
 ) -> int:
-    """Submit, run to the end, tell how it went. Return the command's exit code."""
+    """Submit, run to the end, tell how it went. Return the command's exit code.
+
+    Raises StillRunning, with nothing said in the store, when another attempt of the run is under way.
+    """
     local = target.open("local", cache, runtime=runtime)
     run, attempt = work.job.run, work.attempt
-    records.submit(opened, work.job_json(), code=facts, attempt=attempt)
+    local.claim(run)
+    if not records.submit(opened, work.job_json(), code=facts, attempt=attempt):
+        raise TargetError(
+            f"somebody else has begun attempt {attempt} of {run}", hint=f"`launcher logs -f {run}` follows it"
+        )
     try:
         with passing_on() as going:
             process = local.start(work)
@@ -85,8 +93,12 @@ def execute(
             if attempt > 1:  # the one before can't be running any more, or this one would not have been started
                 records.end_for_dead(opened, run, attempt - 1, "the launcher that ran it was killed")
             ending = process.wait()
+    except StillRunning:
+        records.withdraw(opened, run, attempt)
+        raise
     except BaseException as e:
-        records.end_for_dead(opened, run, attempt, f"it could not be started: {e}")
+        why = str(e).partition("\n")[0] or "it was interrupted"
+        records.end_for_dead(opened, run, attempt, f"it could not be started: {why}")
         raise
     if ending.exit_code >= UNSEEN_FROM or ending.lost:
         name = signal.Signals(ending.signal).name if ending.signal else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launcher import target
 from launcher.cache import Cache
 from launcher.cli import execution, pipeline
 from launcher.cli.output import json_option, runtime_option
@@ -28,10 +29,13 @@ from launcher.errors import (
 )
 from launcher.job import Job, again, from_json
 from launcher.store import keys
+from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
     from launcher.progress import Progress
+    from launcher.records import Record
     from launcher.store.objects import Store
+    from launcher.target.local import Local
     from launcher.target.model import Work
 
 
@@ -60,14 +64,28 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
     cache, progress = Cache(), choose_progress()
     opened, folder = execution.folder_store(place)
     job, facts = recorded(opened, run_id)
-    state = records.load(opened, job.run).state
-    if state == "succeeded":
-        raise TargetError(f"{job.run} has succeeded", hint=f"`launcher rerun {job.run}` runs it again, as a new run")
+    refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))
     work = replace(
         recovered(job, opened, folder, cache, progress, given_paths(words)),
         attempt=records.next_attempt(opened, job.run),
     )
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
+
+
+def refuse_to_resume(record: Record, local: Local) -> None:
+    """Raise TargetError for a run that has succeeded, or that may be going on where this machine can't see it.
+
+    Of what it started itself, this machine knows better than the record whether it still runs.
+    """
+    run = record.run
+    if record.state == "succeeded":
+        raise TargetError(f"{run} has succeeded", hint=f"`launcher rerun {run}` runs it again, as a new run")
+    elsewhere = f"{run} is {record.state}, and this machine (with this cache) did not start it"
+    if record.state == "queued" and not local.knows(run):
+        raise StillRunning(elsewhere, hint=f"`launcher rerun {run}` makes a new run of it")
+    if record.state == "running" and local.last_attempt(run) != record.attempts[-1].attempt:
+        silence = "when it has given no sign of life for two minutes it can be resumed"
+        raise StillRunning(elsewhere, hint=f"`launcher logs -f {run}` follows it; {silence}")
 
 
 def recorded(opened: Store, prefix: str) -> tuple[Job, Mapping[str, object] | None]:

@@ -2,6 +2,18 @@
 
 from launcher.records.model import Attempt, Record
 from launcher.records.reading import ambiguous, find, fold, load, ls, next_attempt
-from launcher.records.writing import end_for_dead, submit
+from launcher.records.writing import end_for_dead, submit, withdraw
 
-__all__ = ["Attempt", "Record", "ambiguous", "end_for_dead", "find", "fold", "load", "ls", "next_attempt", "submit"]
+__all__ = [
+    "Attempt",
+    "Record",
+    "ambiguous",
+    "end_for_dead",
+    "find",
+    "fold",
+    "load",
+    "ls",
+    "next_attempt",
+    "submit",
+    "withdraw",
+]

@@ -114,6 +114,8 @@ def ambiguous(store: Store, prefix: str, fitting: Sequence[str]) -> UsageError:
 
 
 def next_attempt(store: Store, run: str) -> int:
-    """Return the number of the attempt that would come next: 1 for a run that none has begun."""
-    begun = [keys.numbers(entry.key)[0] for entry in store.list(keys.events(run)) if keys.numbers(entry.key)[1] > 0]
-    return max(begun, default=0) + 1
+    """Return the number of the attempt that would come next: 1 for a run that none was queued of.
+
+    A number that was queued is never used again: whoever queued it may be about to begin.
+    """
+    return max((keys.numbers(entry.key)[0] for entry in store.list(keys.events(run))), default=0) + 1

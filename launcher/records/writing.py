@@ -13,8 +13,10 @@ from launcher.store import keys
 from launcher.store.objects import Store
 
 
-def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | None = None, attempt: int = 1) -> None:
+def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | None = None, attempt: int = 1) -> bool:
     """Write a job (as JSON's own types) and the event that its attempt is queued. Doing it twice changes nothing.
+
+    Return whether this call queued it: of many who try, exactly one did, and the attempt is that one's.
 
     `code` are facts about the code snapshot: commit, patch digest, dirty, untracked. Raises StoreError when the run
     id belongs to another job.
@@ -29,7 +31,13 @@ def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | No
     try:
         store.create(keys.event(run, attempt, 0), json.dumps(told).encode())
     except ObjectExistsError:
-        return
+        return False
+    return True
+
+
+def withdraw(store: Store, run: str, attempt: int) -> None:
+    """Take back that an attempt is queued. Only who queued it may, and only if it never began."""
+    store.delete(keys.event(run, attempt, 0))
 
 
 def user() -> str | None:

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import TargetError
-from launcher.target.model import Container, Ending, Unusable
+from launcher.target.model import Container, Ending, StillRunning, Unusable
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -93,7 +93,7 @@ def name_of(run: str) -> str:
 
 
 def clear(client: DockerClient, run: str) -> None:
-    """Remove what a killed launcher left of this run. Raises TargetError when it is still running."""
+    """Remove what a killed launcher left of this run. Raises StillRunning when it is still running."""
     from docker.errors import NotFound
 
     try:
@@ -101,7 +101,7 @@ def clear(client: DockerClient, run: str) -> None:
     except NotFound:
         return
     if left.status == "running":
-        raise TargetError(
+        raise StillRunning(
             f"an attempt of {run} is still running, in the container {left.name}",
             hint=f"`launcher logs -f {run}` follows it; `docker stop {left.name}` ends it",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from launcher.errors import TargetError
 from launcher.job import Job
 from launcher.store.keys import quoted
 from launcher.target.layout import container
-from launcher.target.model import Ending, Process, Runtime, Unusable, Work
+from launcher.target.model import Ending, Process, Runtime, StillRunning, Unusable, Work
 from launcher.target.trees import make_removable
 
 
@@ -25,6 +26,7 @@ class Local:
     def __init__(self, cache: Cache, runtimes: Sequence[Runtime]) -> None:
         self.cache = cache
         self.runtimes = runtimes
+        self.claims: dict[str, int] = {}
 
     def refusals(self, job: Job) -> tuple[str, ...]:
         """Return every reason why this machine can't run the job."""
@@ -44,21 +46,40 @@ class Local:
         """Tell whether an attempt of this run was started on this machine and left something here."""
         return self.folder(run).exists()
 
+    def last_attempt(self, run: str) -> int | None:
+        """Return the number of the attempt that was started last on this machine, if it left something here."""
+        try:
+            return int(json.loads((self.folder(run) / "inside" / "attempt.json").read_bytes())["attempt"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def folder(self, run: str) -> Path:
         return self.cache.root / "runs" / quoted(run)
+
+    def claim(self, run: str) -> None:
+        """Keep others of this machine from starting an attempt, before anything is said of this one in the store.
+
+        Raises StillRunning when one is under way; DiskFullError.
+        """
+        folder = self.folder(run)
+        with disk_full(self.cache.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.claims[run] = hold(folder, run)
 
     def start(self, work: Work) -> LocalProcess:
         """Start an attempt; its output goes to this process's stdout and stderr.
 
-        Raises TargetError when the job can't run here, when another attempt of the run is under way, or when no
-        runtime can start it; DiskFullError.
+        Raises TargetError when the job can't run here or when no runtime can start it; StillRunning when another
+        attempt of the run is under way; DiskFullError.
         """
         if found := self.refusals(work.job):
             raise TargetError("; ".join(found), hint="ask for less under `resources:`, or run it where there is more")
-        folder = self.folder(work.job.run)
+        run = work.job.run
+        folder = self.folder(run)
+        if run not in self.claims:
+            self.claim(run)
+        held = self.claims.pop(run)
         with disk_full(self.cache.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            held = hold(folder, work.job.run)
             try:
                 return LocalProcess(self.begin(work, folder), folder, held)
             except BaseException:
@@ -110,7 +131,7 @@ def hold(folder: Path, run: str) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         os.close(descriptor)
-        raise TargetError(
+        raise StillRunning(
             f"an attempt of {run} is running on this machine", hint=f"`launcher logs -f {run}` follows it"
         ) from e
     return descriptor

@@ -20,6 +20,10 @@ class Unusable(TargetError):  # noqa: N818 - reads as what it says of a runtime
     """A runtime that can't work on this machine, whatever the container; another one may."""
 
 
+class StillRunning(TargetError):  # noqa: N818 - reads as what it says of a run
+    """An attempt of the run lives on this machine: another one must not begin."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mount:
     """A file or folder of the host at an absolute path inside."""
