@@ -96,9 +96,10 @@ def test_pythons_of_this_machine(
 
 def interpreter(version: str) -> Path | None:
     """Return a Python of this version that really starts: on PATH, or where pyenv and uv keep theirs."""
-    places = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python", Path("/opt/python")]
-    kept = [path for place in places for path in sorted(place.glob(f"*{version}*/bin/python{version}"))]
     found = shutil.which(f"python{version}")
+    shims = [Path(found).parents[1] / "versions"] if found else []  # pyenv's programs on PATH only lead to these
+    places = [*shims, Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python", Path("/opt/python")]
+    kept = [path for place in places for path in sorted(place.glob(f"*{version}*/bin/python{version}"))]
     for path in [*([Path(found)] if found else []), *kept]:
         if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
             return path
