@@ -13,7 +13,7 @@ from launcher.errors import TargetError
 from launcher.image.export import write_archive
 from launcher.process import last_lines, run, start
 from launcher.target.docker import ANSWER_S, LABEL, name_of
-from launcher.target.model import Container, Ending
+from launcher.target.model import Container, Ending, StillRunning
 
 NETWORK = "LAUNCHER_PODMAN_NETWORK"
 TMP = "/tmp:rw,exec,nosuid,nodev,mode=1777"
@@ -41,7 +41,7 @@ class Podman:
         return None if shutil.which("podman") else "there is no program `podman` on this machine"
 
     def start(self, container: Container) -> PodmanProcess:
-        """Load the image where Podman lacks it, and start. Raises TargetError, ProcessError, DiskFullError.
+        """Load the image where Podman lacks it, and start. Raises TargetError, StillRunning, DiskFullError.
 
         What the OCI runtime has to say against a container comes out of `podman init`; so once that has passed, the
         output and the exit code of `podman start` are the program's.
@@ -83,7 +83,7 @@ def create(container: Container) -> None:
         if not (status := status_of(name := name_of(container.run))):
             raise
         if status in ALIVE:
-            raise TargetError(
+            raise StillRunning(
                 f"an attempt of {container.run} is still running, in the container {name}",
                 hint=f"`launcher logs -f {container.run}` follows it; `podman stop {name}` ends it",
             ) from None
