@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from launcher.digest import canonical_json, sha256_file
-from launcher.errors import DiskFullError
+from launcher.errors import DiskFullError, LauncherError
 
 Shelf = Literal["artifacts", "blobs"]
 
@@ -42,7 +42,10 @@ class Cache:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise unusable(self.root, e) from e
 
     def path(self, shelf: Shelf, sha256: str) -> Path:
         """Return where a file lies or would lie."""
@@ -103,10 +106,13 @@ class Cache:
         """Give a private folder on the cache's file system; it is removed at the end, or by the next one
         to come if this process is killed."""
         tmp = self.root / "tmp"
-        with disk_full(self.root):
-            tmp.mkdir(exist_ok=True)
-            sweep(tmp)
-            held = claim(tmp)
+        try:
+            with disk_full(self.root):
+                tmp.mkdir(exist_ok=True)
+                sweep(tmp)
+                held = claim(tmp)
+        except OSError as e:
+            raise unusable(self.root, e) from e
         try:
             with disk_full(self.root):
                 yield held.folder
@@ -120,8 +126,19 @@ def fingerprint(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
+def unusable(root: Path, error: OSError) -> LauncherError:
+    """Say that the cache's folder can't be made or written to, and what to do."""
+    return LauncherError(
+        f"the cache {root} can't be used: {error.strerror}",
+        hint="point LAUNCHER_CACHE at a folder that you may write to",
+    )
+
+
+CACHE_FULL = "free some, or point LAUNCHER_CACHE at a larger file system; nothing half-written was kept"
+
+
 @contextlib.contextmanager
-def disk_full(place: Path) -> Iterator[None]:
+def disk_full(place: Path, hint: str = CACHE_FULL) -> Iterator[None]:
     """Turn ENOSPC and EDQUOT into a DiskFullError that names the place."""
     try:
         yield
@@ -129,7 +146,7 @@ def disk_full(place: Path) -> Iterator[None]:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"no space is left in {place}",
-                hint="free some, or point LAUNCHER_CACHE at a larger file system; nothing half-written was kept",
+                hint=hint,
             ) from e
         raise
 
@@ -154,9 +171,14 @@ def claim(tmp: Path) -> Claim:
         folder = tmp / secrets.token_hex(8)
         lock = folder.with_suffix(".lock")
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        if try_lock(descriptor) and lock.exists():  # else a sweeper was faster: begin again
-            folder.mkdir(mode=0o700)
-            return Claim(folder, lock, descriptor)
+        try:
+            if try_lock(descriptor) and lock.exists():  # else a sweeper was faster: begin again
+                folder.mkdir(mode=0o700)
+                return Claim(folder, lock, descriptor)
+        except OSError:  # a full disk, or no locks: Lustre without `-o flock`, an old NFS
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 
@@ -174,9 +196,9 @@ def sweep(tmp: Path) -> None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take an exclusive lock if nobody else holds it."""
+    """Take an exclusive lock if nobody else holds it. Raises OSError where the file system knows no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

@@ -105,6 +105,27 @@ def test_every_mistake_of_every_file_has_its_place() -> None:
     assert "pw" not in " ".join(said)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_windows_files(encoding: str) -> None:
+    path = write("requirements.txt", "")
+    path.write_bytes("numpy>=2  # é\r\npywin32 ; sys_platform == 'win32'\r\n".encode(encoding))
+    asked = asked_python(spec(Pip(file=path)))
+    assert asked.requirements == ("numpy>=2", 'pywin32 ; sys_platform == "win32"')
+
+
+def test_bytes_that_are_no_text() -> None:
+    path = write("requirements.txt", "")
+    path.write_bytes("caf\xe9\n".encode("latin-1"))
+    with pytest.raises(SpecError, match=r"can't read requirements.txt: byte 4 is not UTF-8"):
+        asked_python(spec(Pip(file=path)))
+
+
+def test_a_wheel_that_conda_built_tells_its_version() -> None:
+    line = "numpy @ file:///home/conda/build/1/work/dist/numpy-1.26.4-cp311-cp311-linux_x86_64.whl#sha256=d0\n"
+    assert refused(line)[1] == "  hint: write numpy==1.26.4, if an index has it"
+    assert "by name and version" in refused("numpy @ file:///croot/numpy_1/work\n")[1]
+
+
 def test_a_list_tells_its_key() -> None:
     with pytest.raises(SpecError, match=r"experiment.yaml: image.pip\[1\]: `./x.whl` can't be pinned"):
         asked_python(spec(Pip(requirements=("a", "./x.whl"))))

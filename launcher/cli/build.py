@@ -22,12 +22,15 @@ from launcher.lock import load
 @json_option
 def build(spec: Path | None, output: Path | None, docker: bool, frozen: bool, as_json: bool) -> None:
     """Assemble the image of SPEC (experiment.yaml, or a .lock): nothing is executed, no daemon, no root."""
-    path, cache, progress = given(spec), Cache(), choose_progress()
+    path = given(spec)
+    if output:
+        from launcher.image.export import check_output, write_archive
+
+        check_output(output)
+    cache, progress = Cache(), choose_progress()
     loaded, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
     image = expected(lock, built(lock, cache, progress, spec=loaded))
     if output:
-        from launcher.image.export import write_archive
-
         write_archive(image, output)
     if docker:
         from launcher.image.export import load_into_docker

@@ -12,6 +12,7 @@ from launcher.cli.pipeline import given, lock_path, relock
 from launcher.cli.progress import choose_progress
 from launcher.errors import LockError, Problem
 from launcher.lock import Artifact, Lock, load
+from launcher.progress import Progress
 
 
 @click.command("lock")
@@ -37,10 +38,24 @@ def lock(
     from launcher.resolve.upgrade import Upgrade
 
     loaded = specs.load(path)
-    previous = load(place) if place.exists() else None
+    progress = choose_progress()
+    previous = before(place, progress, needed=not upgrade)
     wanted = Upgrade(all=upgrade, packages=frozenset(upgrade_package))
-    made = relock(loaded, place, previous, Cache(), choose_progress(), wanted, image=not no_image)
+    made = relock(loaded, place, previous, Cache(), progress, wanted, image=not no_image)
     report(place, previous, made, as_json)
+
+
+def before(place: Path, progress: Progress, *, needed: bool) -> Lock | None:
+    """Return the lock that is there. One that can't be read raises LockError only when its pins are `needed`."""
+    if not place.exists():
+        return None
+    try:
+        return load(place)
+    except LockError as e:
+        if needed:
+            raise
+        progress.note(f"{e.problems[0].where or place}: {e.problems[0].message}: written anew")
+        return None
 
 
 def check_fit(path: Path, place: Path, as_json: bool) -> None:

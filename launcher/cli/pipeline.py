@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.cache import Cache
+from launcher.cache import Cache, disk_full
 from launcher.errors import LockError, Problem, UsageError
 from launcher.image import Image, build
 from launcher.image.keys import ASSEMBLER
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from launcher.spec.model import Spec
 
 SPEC = "experiment.yaml"
+LOCK_FULL = "free some; the lock is as it was before"
+UNWRITABLE = "a lock lies beside its spec: make the folder writable, or copy the spec to a folder of yours"
 
 
 def lock_path(spec: Path) -> Path:
@@ -125,15 +127,25 @@ def why_another(pin: ImagePin) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, and not when nothing changes."""
-    if path.exists() and path.read_text() == text:
-        return
+    data = text.encode()  # UTF-8 whatever the locale is
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        part.write_text(text)
-        part.replace(path)
-    except BaseException:
+        if path.exists() and path.read_bytes() == data:
+            return
+        with disk_full(path.parent, LOCK_FULL):
+            part.write_bytes(data)
+            part.replace(path)
+    except OSError as e:
+        raise LockError(f"{path} can't be written: {e.strerror}", hint=UNWRITABLE) from e
+    finally:
         part.unlink(missing_ok=True)
-        raise
+
+
+def given_lock(path: Path) -> Path:
+    """Return the lock that was named, or the one of the named folder. Raises UsageError for a spec."""
+    if path.suffix in (".yaml", ".yml"):
+        raise UsageError(f"{path} is a spec, and a lock is wanted", hint=f"name {lock_path(path)}")
+    return lock_path(path / SPEC) if path.is_dir() else path
 
 
 def given(path: Path | None) -> Path:

@@ -9,7 +9,7 @@ import click
 
 from launcher.cache import Cache
 from launcher.cli.output import json_option, print_json, print_text
-from launcher.cli.pipeline import built, why_another
+from launcher.cli.pipeline import built, given_lock, why_another
 from launcher.cli.progress import choose_progress
 from launcher.image import Image, Layer
 from launcher.image.keys import ASSEMBLER
@@ -33,12 +33,15 @@ def rebuild(lock: Path, store: str | None, offline: bool, output: Path | None, a
 
     Ends with 0 and `identical`, or with 1 and the layers and paths that differ.
     """
-    pinned, cache, progress = load(lock), Cache(), choose_progress()
+    pinned = load(given_lock(lock))
+    if output:
+        from launcher.image.export import check_output, write_archive
+
+        check_output(output)
+    cache, progress = Cache(), choose_progress()
     sources = places(store, offline)
     image = built(pinned, cache, progress, sources=sources)
     if output:
-        from launcher.image.export import write_archive
-
         write_archive(image, output)
     differing = compare(pinned, image, cache, sources)
     report(pinned, image, differing, as_json)

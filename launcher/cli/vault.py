@@ -28,9 +28,9 @@ def add(lock: Path, store: str | None, as_json: bool) -> None:
     """
     from launcher import store as stores
     from launcher import vault as vaults
-    from launcher.cli.pipeline import built, expected
+    from launcher.cli.pipeline import built, expected, given_lock
 
-    pinned, cache, progress = load(lock), Cache(), choose_progress()
+    pinned, cache, progress = load(given_lock(lock)), Cache(), choose_progress()
     kept = stores.open(store)
     expected(pinned, built(pinned, cache, progress))
     done = vaults.add(pinned, cache, kept, progress)

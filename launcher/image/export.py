@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.cache import disk_full
-from launcher.errors import IntegrityError, TargetError
+from launcher.errors import IntegrityError, TargetError, UsageError
 from launcher.image.archive import archive_entries
 from launcher.image.oci import Image, Layer
 from launcher.image.tar import coalesced, layer_chunks
@@ -19,6 +19,8 @@ from launcher.image.tree import Entry, Slice
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+OUTPUT_FULL = "free some, or write the archive to a larger file system; nothing half-written was kept"
 
 
 def checked_chunks(image: Image) -> Iterator[bytes]:
@@ -53,18 +55,42 @@ class CheckedLayer:
             )
 
 
+def check_output(out: Path) -> None:
+    """Raise UsageError where no archive can be written: better before an image is made than after."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"name the file, such as {out / 'image.tar'}")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent} to write {out.name} to", hint="make it first")
+
+
 def write_archive(image: Image, out: Path) -> None:
-    """Write an OCI archive that `docker load` reads too, whole or not at all."""
+    """Write an OCI archive that `docker load` reads too: a file whole or not at all.
+
+    A pipe or a device is written to as it is: a rename would put a file in its place. Raises UsageError when `out`
+    is a folder or lies in none, DiskFullError, IntegrityError when a layer was damaged.
+    """
+    check_output(out)
+    with disk_full(out.parent, OUTPUT_FULL):
+        if out.exists() and not out.is_file():
+            write_chunks(image, out)
+        else:
+            write_beside(image, out)
+
+
+def write_beside(image: Image, out: Path) -> None:
     part = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with disk_full(out.parent):
-        try:
-            with part.open("wb") as stream:
-                for chunk in checked_chunks(image):
-                    stream.write(chunk)
-            part.replace(out)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    try:
+        write_chunks(image, part)
+        part.replace(out)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_chunks(image: Image, out: Path) -> None:
+    with out.open("wb") as stream:
+        for chunk in checked_chunks(image):
+            stream.write(chunk)
 
 
 def load_into_docker(image: Image, client: DockerClient | None = None) -> str:

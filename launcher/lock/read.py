@@ -15,7 +15,7 @@ from launcher.lock.places import key_lines, line_of
 from launcher.lock.rules import Field
 from launcher.toml import parse
 
-RELOCK = "restore the file from version control, or make it anew with `launcher lock`"
+RELOCK = "restore the file from version control, or make it anew with `launcher lock --upgrade`"
 
 
 def load(path: Path) -> Lock:
@@ -24,12 +24,16 @@ def load(path: Path) -> Lock:
     Raises LockError: the file is not there or not UTF-8, or `loads` refuses it.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with U+FEFF
     except FileNotFoundError as e:
         raise LockError(f"there is no lock {path}", hint="make it with `launcher lock`") from e
     except (OSError, UnicodeDecodeError) as e:
-        raise LockError(f"can't read the lock: {e}", where=Where(file=str(path)), hint=RELOCK) from e
+        raise LockError(f"can't read the lock: {reason(e)}", where=Where(file=str(path)), hint=RELOCK) from e
     return loads(text, file=str(path))
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    return f"byte {error.start + 1} is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
 
 
 def loads(text: str, file: str = "<lock>") -> Lock:
@@ -68,7 +72,7 @@ class Reading:
         if not isinstance(version, int) or version <= LOCK_VERSION:
             return None
         words = f"this lock was made by a newer launcher (lock version {version}; this one reads {LOCK_VERSION})"
-        return self.problem("version", words, "update launcher, or lock again with this one")
+        return self.problem("version", words, "update launcher, or lock again with this one: `launcher lock --upgrade`")
 
     def lock(self, raw: Mapping[str, Any]) -> None:
         self.table("", raw, rules.TOP)

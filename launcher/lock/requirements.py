@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ class Collection:
             self.fail(where, f"`{text}` is not a requirement (PEP 508): {reason}", "write it like numpy>=2,<3")
             return None
         if requirement.url:
-            self.fail(where, f"`{requirement.name}` is required by a URL, and a lock names none", BY_VERSION)
+            words = f"`{requirement.name}` is required by a URL, and a lock names none"
+            self.fail(where, words, by_version(requirement))
             return None
         return requirement
 
@@ -118,11 +120,24 @@ def canonical(requirement: Requirement) -> str:
     return f"{canonicalize_name(requirement.name)}{extras}{versions}{marker}"
 
 
+def by_version(requirement: Requirement) -> str:
+    """Say what to write instead of a URL: the version, where a wheel's name tells it, as in conda's `pip freeze`."""
+    from urllib.parse import unquote, urlsplit
+
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        version = parse_wheel_filename(unquote(urlsplit(requirement.url or "").path).rpartition("/")[2])[1]
+    except (InvalidWheelFilename, ValueError):
+        return BY_VERSION
+    return f"write {requirement.name}=={version.public}, if an index has it"
+
+
 def not_by_name(text: str) -> str | None:
     """Return what to do instead when a requirement is a path or an address."""
     head = text.split(" ", maxsplit=1)[0]
     if head.startswith((".", "/", "~", "file:")) or head.endswith((".whl", ".tar.gz", ".zip")):
-        return NO_CODE if head.startswith(".") else BY_VERSION
+        return NO_CODE if head.startswith(".") and not head.endswith(".whl") else BY_VERSION
     return BY_VERSION if "://" in head.partition("@")[0] else None
 
 
@@ -137,9 +152,17 @@ def display(path: Path) -> str:
 def read_text(path: Path, collection: Collection, where: Where | None = None) -> str | None:
     """Read a requirements file, or note why that can't be."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return decoded(path.read_bytes())
     except FileNotFoundError:
         collection.fail(where or Where(file=display(path)), f"there is no file {display(path)}")
-    except (OSError, UnicodeDecodeError) as e:
-        collection.fail(where or Where(file=display(path)), f"can't read {display(path)}: {e}")
+    except UnicodeDecodeError as e:
+        place = where or Where(file=display(path))
+        collection.fail(place, f"can't read {display(path)}: byte {e.start + 1} is not UTF-8", "save it as UTF-8")
+    except OSError as e:
+        collection.fail(where or Where(file=display(path)), f"can't read {display(path)}: {e.strerror}")
     return None
+
+
+def decoded(data: bytes) -> str:
+    """Decode a requirements file: UTF-16 when its first bytes say so, as Windows' PowerShell writes `pip freeze >`."""
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
