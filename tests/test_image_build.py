@@ -23,6 +23,7 @@ from launcher.image import Image, build, layers
 from launcher.image.export import checked_chunks, write_archive
 from launcher.image.listing import differences
 from launcher.lock import Deb, Inputs, Lock, Wheel, dumps
+from launcher.progress import Silent, SilentTask
 from tests.debs import Package, file, folder, hardlink, symlink
 from tests.identity import facts
 from tests.wheels import cached, pinned, wheel_bytes
@@ -317,3 +318,23 @@ def test_extracting_the_archive_gives_the_files(lock: Lock, cache: Cache) -> Non
             "manifest.json",
             "oci-layout",
         ]
+
+
+def test_progress_comes_to_what_was_told(debian: Lock, cache: Cache) -> None:
+    counted: dict[str, list[int]] = {}
+
+    class Counting(SilentTask):
+        def __init__(self, label: str, total: int | None) -> None:
+            self.steps = counted.setdefault(f"{label} {total}", [])
+
+        def advance(self, amount: int = 1) -> None:
+            self.steps.append(amount)
+
+    class Counter(Silent):
+        def task(self, label: str, total: int | None = None, unit: str = "bytes") -> SilentTask:
+            return Counting(label, total)
+
+    build(debian, cache, progress=Counter())
+    [(told, steps)] = counted.items()
+    assert told == f"assembling {sum(steps)}"
+    assert len(steps) > 40, "a big layer is told of piece by piece"

@@ -77,16 +77,18 @@ def wheel_plans(lock: Lock, paths: dict[str, Path]) -> list[LayerPlan]:
 
 def layer(plan: LayerPlan, cache: Cache, scratch: Path, task: Task) -> Layer:
     """Return one layer, from the cache if it is there whole, else written anew."""
-    made = noted_layer(cache, cache.note("layers", plan.key)) or write(plan, cache, scratch)
-    task.advance(plan.size)
-    return made
+    if made := noted_layer(cache, cache.note("layers", plan.key)):
+        task.advance(plan.size)
+        return made
+    return write(plan, cache, scratch, task)
 
 
-def write(plan: LayerPlan, cache: Cache, scratch: Path) -> Layer:
+def write(plan: LayerPlan, cache: Cache, scratch: Path, task: Task) -> Layer:
     """Write a layer and its listing into the cache, then the note that says so."""
     entries = plan.entries()
     part = scratch / f"{plan.key}.layer"
-    written = write_layer(entries, part)
+    written = write_layer(entries, part, task.advance)
+    task.advance(plan.size - written.size)  # headers and padding were counted too
     listing = keep_listing(listing_bytes(entries, written.checksums), cache, scratch / f"{plan.key}.listing")
     path = cache.adopt("blobs", written.diff_id, part)
     made = Layer(rank=plan.rank, name=plan.name, diff_id=written.diff_id, size=written.size, listing=listing, path=path)

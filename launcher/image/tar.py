@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,8 +134,8 @@ class Written:
     checksums: dict[str, int]
 
 
-def write_layer(entries: Iterable[Entry], path: Path) -> Written:
-    """Write a layer to a new file.
+def write_layer(entries: Iterable[Entry], path: Path, advance: Callable[[int], None] = lambda size: None) -> Written:
+    """Write a layer to a new file; `advance` hears of every piece that was written, in bytes.
 
     Reading, inflating and writing happen in this thread, hashing in a second one: both let go of the
     interpreter's lock, so that a layer of one big artifact keeps two cores busy.
@@ -147,6 +147,7 @@ def write_layer(entries: Iterable[Entry], path: Path) -> Written:
             hashing.put(piece)
             out.write(piece)
             size += len(piece)
+            advance(len(piece))
     return Written(hashing.digest.hexdigest(), size, checksums)
 
 
