@@ -19,7 +19,7 @@ import pytest
 from launcher import __version__, cli, errors
 from launcher.cli import VERBS, Verb, boundary, invoke
 from launcher.cli.output import json_option, json_text, print_json
-from launcher.errors import LauncherError, Problem, SpecError, Where
+from launcher.errors import FetchError, LauncherError, Problem, SpecError, Where
 
 EXIT_CODES = Path(__file__).parents[1] / "docs" / "reference" / "exit-codes.md"
 HEAVY = {"yaml", "rich", "httpx", "docker", "obstore", "uv", "packaging", "asyncio", "jsonschema", "ssl", "zstandard"}
@@ -148,6 +148,32 @@ def test_all_problems_are_told_as_text_and_as_json(verb: ModuleType, capsys: pyt
     place = {"file": "e.yaml", "line": 3, "column": 5, "key": "image.apt"}
     assert told["problems"][0] == {"message": "one", "where": place, "hint": None}
     assert told["problems"][1] == {"message": "two", "where": None, "hint": "mend it"}
+
+
+def test_a_hint_that_problems_share_is_told_once(verb: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [Problem(message=m, hint=h) for m, h in (("a", "x"), ("b", "x"), ("c", "y"), ("d", None), ("e", "y"))]
+    verb.body = failing(SpecError.of(problems))  # type: ignore[attr-defined]
+    invoke(["probe"])
+    told = "error: a\nerror: b\n  hint: x\nerror: c\n  hint: y\nerror: d\nerror: e\n  hint: y\n"
+    assert capsys.readouterr().err == told
+
+
+def test_of_many_lost_artifacts_the_first_are_named(verb: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [Problem(message=f"{number} is lost", hint="find it") for number in range(97)]
+    verb.body = failing(FetchError.of(problems))  # type: ignore[attr-defined]
+    assert invoke(["probe"]) == 69
+    told = capsys.readouterr().err.splitlines()
+    assert told[-3:] == [
+        "error: 4 is lost",
+        "  hint: find it",
+        "error: and 92 more of the same kind (`--json` tells of all)",
+    ]
+    assert len(told) == 7
+    assert invoke(["probe", "--json"]) == 69
+    assert len(json.loads(capsys.readouterr().err)["error"]["problems"]) == 97
+    verb.body = failing(SpecError.of(problems))  # type: ignore[attr-defined]
+    invoke(["probe"])
+    assert len(capsys.readouterr().err.splitlines()) == 98  # what a person wrote is told of in full
 
 
 def test_an_unforeseen_error_is_a_bug_with_a_traceback_file(

@@ -10,17 +10,18 @@ import shlex
 import sys
 import tempfile
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
 from launcher import __version__
 from launcher.cli.output import json_text
-from launcher.errors import DiskFullError, LauncherError, UsageError
+from launcher.errors import DiskFullError, FetchError, IntegrityError, LauncherError, UsageError
 
 INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 BUG = 70
+MOST_LOST = 5  # artifacts that are told of by name
 # A group that was called alone tells its help; click before 8.2 has no such error, and prints it itself.
 NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
     kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind
@@ -60,9 +61,21 @@ def refuse(error: LauncherError, code: int, *, as_json: bool) -> int:
         problems = [asdict(problem) for problem in error.problems]
         say(json_text({"error": {"kind": type(error).__name__, "exit_code": code, "problems": problems}}))
         return code
-    for problem in error.problems:
-        say(f"{styled('error:', fg='red', bold=True)} {problem}")
+    for line in shown(error):
+        say(f"{styled('error:', fg='red', bold=True)} {line}")
     return code
+
+
+def shown(error: LauncherError) -> list[str]:
+    """Return the problems as text: a hint that several in a row share once, and of many lost artifacts the first few.
+
+    A network that is away loses every artifact in the same way, and nobody reads that a hundred times.
+    """
+    most = MOST_LOST if isinstance(error, (FetchError, IntegrityError)) else len(error.problems)
+    told, left = error.problems[:most], len(error.problems) - most
+    hints = [*(problem.hint for problem in told[1:]), None]
+    lines = [str(replace(p, hint=None if p.hint == after else p.hint)) for p, after in zip(told, hints, strict=True)]
+    return [*lines, f"and {left} more of the same kind (`--json` tells of all)"] if left > 0 else lines
 
 
 def usage_error(error: click.ClickException) -> UsageError:
