@@ -35,9 +35,16 @@ def sha256_file(path: Path) -> tuple[str, int]:
 
 def canonical_json(value: object) -> bytes:
     """Serialise to JSON with sorted keys, no spaces, UTF-8: the same value gives the same bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return canonical_text(value).encode()
+
+
+def canonical_text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def tree_digest(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Digest a file tree from (path, kind-and-mode, content digest or link target), whatever their order."""
-    return sha256_bytes(canonical_json(sorted(entries)))
+    """Digest a file tree from (path, kind-and-mode, content digest or link target), whatever their order.
+
+    Names are what Linux takes them for, bytes: those that are no UTF-8 count as they are (PEP 383).
+    """
+    return sha256_bytes(canonical_text(sorted(entries)).encode("utf-8", "surrogateescape"))

@@ -118,7 +118,9 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
     problems: list[Problem] = []
     for word in words:
         name, equals, text = word.partition("=")
-        if not equals:
+        if not is_utf8(word):
+            problems.append(Problem(message=f"-p {name}: {text!r} is not UTF-8", hint="JSON can't carry other bytes"))
+        elif not equals:
             problems.append(Problem(message=f"`-p {word}` is no name=value"))
         elif name not in params:
             problems.append(Problem(message=f"the spec has no parameter `{name}`", hint=known(name, params)))
@@ -129,6 +131,11 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
     if problems:
         raise UsageError.of(problems)
     return found
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a word of the command line was UTF-8: other bytes arrive as lone surrogates (PEP 383)."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def quoted(text: str) -> str:

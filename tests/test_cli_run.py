@@ -78,6 +78,23 @@ def test_code_output_and_last_line(stage: Stage, code: int, state: str) -> None:
     assert not list((stage.cache.root / "runs").glob("r*"))
 
 
+def test_what_is_not_in_the_store_is_told_with_its_place(stage: Stage) -> None:
+    process = stage.start("import os; os.mkfifo(os.environ['LAUNCHER_OUTPUT_DIR'] + '/pipe')", run="pipe")
+    _, err = process.communicate()
+    place = stage.cache.root / "runs" / "pipe"
+    assert f"not everything is in the store, the rest is in {place}; next:" in err.decode()
+    assert (place / "inside" / "outputs" / "pipe").exists()
+
+
+def test_a_store_that_vanishes_is_told_after_the_end(stage: Stage) -> None:
+    process = stage.start("print('up', flush=True); import time; time.sleep(1)", run="lost")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    (stage.folder / "store").rename(stage.folder / "moved")
+    _, err = process.communicate()
+    assert b"lost ended (exit code 0), and its record can't be read: there is no run `lost`" in err
+
+
 def test_interrupt_is_passed_on(stage: Stage) -> None:
     script = (
         "import signal, sys\n"
@@ -106,7 +123,8 @@ def test_interrupts_that_change_nothing_kill_in_the_end(stage: Stage) -> None:
     process.communicate()
     assert time.monotonic() - begun < 10
     assert process.returncode == 137
-    assert records.load(stage.store, "r").state == "killed"
+    record = records.load(stage.store, "r")
+    assert (record.state, record.reason) == ("killed", "it was killed at the interrupt number 3")
 
 
 def test_dead_runner_is_recorded(stage: Stage) -> None:

@@ -220,6 +220,7 @@ def test_links(root: Path, cache: Cache) -> None:
     (root / "sub").mkdir()
     (root / "sub" / "in").symlink_to("../file")
     (root / "broken").symlink_to("nothing")
+    (root / "self").symlink_to("self")
     (root / "file").touch()
     code = take(root, cache)
     with tarfile.open(code.archive) as archive:

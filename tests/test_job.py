@@ -105,9 +105,10 @@ def test_overrides_are_typed_as_in_the_spec(word: str, value: object) -> None:
 
 def test_every_bad_override_is_told() -> None:
     with pytest.raises(UsageError) as caught:
-        overridden(["lr", "lrr=1", "lr=yes", "lr=010"], {"lr": 0.1})
+        overridden(["lr", "lrr=1", "lr=yes", "lr=010", "lr=\udcff"], {"lr": 0.1})
     text = str(caught.value)
     assert "`-p lr` is no name=value" in text
     assert "did you mean `lr`?" in text
     assert "yes is true or false for some" in text
     assert "010 is octal" in text
+    assert "-p lr: '\\udcff' is not UTF-8" in text

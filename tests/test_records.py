@@ -70,6 +70,12 @@ def test_the_state_is_what_the_events_say(events: list[dict[str, Any]], now: flo
     assert records.fold(JOB, events, now=NOON + now).state == state
 
 
+def test_a_code_that_a_shell_gives_for_a_signal_is_explained() -> None:
+    told = {code: records.fold(JOB, [STARTED, {**ended(code), "seq": 2}]).reason or "" for code in (1, 137, 255)}
+    assert told[137] == "the command ended with code 137, which a shell gives for SIGKILL"
+    assert (told[1], told[255]) == ("the command ended with code 1", "the command ended with code 255")
+
+
 def test_a_silent_run_is_unknown_with_its_age_and_a_heartbeat_revives_it() -> None:
     silent = records.fold(JOB, [STARTED], now=NOON + 500)
     assert (silent.state, silent.reason) == ("unknown", "no sign of life for 499 s")
@@ -148,6 +154,8 @@ def test_a_beginning_is_enough_if_it_is_one_runs(store: Store) -> None:
     assert records.find(store, "apple-1") == "apple-1", "a whole id wins over a beginning"
     with pytest.raises(UsageError, match="2 runs begin with `apple`:\n  apple-1\n  apple-12"):
         records.find(store, "apple")
+    Path(store.url, "runs", "zzz").mkdir()  # what a full disk left of a run that never was
+    assert records.find(store, None) == "pear-1"
     for nothing in ("x", ""):
         with pytest.raises(UsageError, match="no run"):
             records.find(store, nothing)
@@ -176,6 +184,12 @@ def test_a_later_attempt_counts_more_than_an_older_record(store: Store) -> None:
 
 def launcher(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "launcher", *args], capture_output=True, text=True)
+
+
+def test_a_long_parameter_leaves_the_list_readable(store: Store) -> None:
+    records.submit(store, {**JOB, "params": {"prompt": "x" * 10_000, "lr": 0.1}})
+    row = launcher("ls", "--store", store.url).stdout.splitlines()[1]
+    assert row.endswith("lr=0.1 prompt=" + "x" * 37 + "...")
 
 
 def test_the_command_line_lists_and_shows(store: Store) -> None:

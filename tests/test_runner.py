@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.records.series import series
 from launcher.runner import host
 from launcher.runner.environment import parameter_variables
 from launcher.runner.metrics import Summary
@@ -168,6 +169,14 @@ def test_outputs_are_kept_by_pattern_with_their_digests(bench: Bench) -> None:
     assert (record.state, record.complete) == ("succeeded", False)
 
 
+def test_outputs_with_names_that_are_no_utf8_are_kept(bench: Bench) -> None:
+    script = "os.chdir(os.environ['LAUNCHER_OUTPUT_DIR']); [open(n, 'w').write('x') for n in (b'a\\xff', b'b')]"
+    bench.python(script)
+    record = bench.record()
+    assert (record.complete, record.missing, record.outputs and record.outputs["files"]) == (True, (), 2)
+    assert bench.store.get("runs/run-1/outputs/0001/files/a%FF") == b"x"
+
+
 def test_metrics_are_summed_up_and_bad_lines_counted(bench: Bench) -> None:
     rows = [
         '{"step": 1, "loss": 0.5, "note": "x"}',
@@ -194,7 +203,16 @@ def test_numbers_that_are_none_do_not_hurt() -> None:
     assert (summary.rows, summary.bad) == (3, 1)
     summary.add({"x": 2})
     assert (summary.names["x"]["min"], summary.names["x"]["max"], summary.names["x"]["count"]) == (2, 2, 4)
+    assert summary.add_lines([b'{"y": 1, "step": NaN, "done": true}', b'{"y": 2, "step": 1e999}'])
+    assert (summary.names["y"]["min_step"], summary.names["y"]["last_step"]) == ("nan", "inf")
+    assert set(summary.names) == {"x", "y"}, "true is no number"
     json.dumps(summary.as_json(), allow_nan=False)
+
+
+def test_points_that_no_float_can_hold_are_not_drawn(bench: Bench) -> None:
+    rows = ['{"x": ' + "9" * 400 + "}", '{"x": 1, "step": 1' + "0" * 400 + "}", '{"x": 2, "step": 7}']
+    bench.python(f"open(os.environ['LAUNCHER_METRICS'], 'w').write({chr(10).join(rows)!r})")
+    assert series(bench.store, "run-1", "x") == [(7, 2)]
 
 
 def test_it_lives_and_tells_while_the_command_runs(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from launcher import records, store, target
 from launcher.cli.output import print_json
 from launcher.cli.settings import settings
-from launcher.errors import ObjectExistsError, StoreError, TargetError
+from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
 from launcher.target.model import StillRunning
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from launcher.cache import Cache
     from launcher.records import Record
     from launcher.store.objects import Store
-    from launcher.target.model import Ending, Process, Work
+    from launcher.target.model import Process, Work
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PATIENCE = 2  # so many interrupts are passed on; the next one kills
@@ -102,16 +102,20 @@ def execute(
         raise
     if ending.exit_code >= UNSEEN_FROM or ending.lost:
         name = signal.Signals(ending.signal).name if ending.signal else None
-        records.end_for_dead(opened, run, attempt, ending.lost or f"the runner ended: {ending}", signal=name)
-    record = records.load(opened, run)
+        seen = f"it was killed at the interrupt number {PATIENCE + 1}" if going.killed else ending.lost
+        records.end_for_dead(opened, run, attempt, seen or f"the runner ended: {ending}", signal=name)
+    try:
+        record = records.load(opened, run)
+    except LauncherError as e:
+        raise StoreError(f"{run} ended ({ending}), and its record can't be read: {e}") from e
     if record.complete:
         process.discard()
-    report(record, ending, as_json)
+    report(record, local.folder(run), as_json)
     return ending.exit_code
 
 
-def report(record: Record, ending: Ending, as_json: bool) -> None:
-    """Say in one line on stderr what came of it and what to type next."""
+def report(record: Record, folder: Path, as_json: bool) -> None:
+    """Say in one line on stderr what came of it, where the rest is, and what to type next."""
     if as_json:
         print_json(record)
     if settings().quiet:
@@ -119,7 +123,10 @@ def report(record: Record, ending: Ending, as_json: bool) -> None:
     reason = f" ({record.reason})" if record.reason and record.state != "succeeded" else ""
     again = record.state in ("killed", "unknown") and bool(record.checkpoints)
     follow = f"launcher run --resume {record.run}" if again else f"launcher show {record.run}"
-    sys.stderr.write(f"{record.run}: {record.state}{reason}; next: {follow}\n")
+    whole = (
+        "" if record.complete or not record.missing else f"; not everything is in the store, the rest is in {folder}"
+    )
+    sys.stderr.write(f"{record.run}: {record.state}{reason}{whole}; next: {follow}\n")
 
 
 class Going:
@@ -129,6 +136,7 @@ class Going:
         self.process: Process | None = None
         self.early: list[int] = []
         self.interrupts = 0
+        self.killed = False
 
     def take(self, number: int, frame: object) -> None:
         """Pass a signal on; when interrupts have been passed on in vain, kill."""
@@ -139,7 +147,8 @@ class Going:
             return
         if number == signal.SIGINT:
             self.interrupts += 1
-        self.process.signal(signal.SIGKILL if self.interrupts > PATIENCE else number)
+        self.killed = self.interrupts > PATIENCE
+        self.process.signal(signal.SIGKILL if self.killed else number)
 
     def follow(self, process: Process) -> None:
         self.process = process

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEADS = ("RUN", "NAME", "STATE", "BEGAN", "TOOK", "PARAMETERS", "METRICS")
 SHOWN = 3  # metrics in a row
+LONGEST = 40  # characters of a parameter: a text of a page would push all else out of sight
 
 
 @click.command()
@@ -48,7 +49,11 @@ def brief(record: Record) -> dict[str, object]:
 def row(record: Record) -> tuple[str, ...]:
     metrics = list(record.metrics.get("names", {}).items())
     told = [f"{name}={number(summary['last'])}" for name, summary in metrics[:SHOWN]]
-    params = " ".join(f"{name}={number(value)}" for name, value in record.params.items())
+    params = " ".join(f"{name}={short(number(value))}" for name, value in record.params.items())
     state = record.state if record.complete or record.ended is None else f"{record.state} (incomplete)"
     began = age(record.started or record.queued)
     return (record.run, record.name or "-", state, began, duration(record.duration_s), params, " ".join(told))
+
+
+def short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

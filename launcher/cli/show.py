@@ -53,7 +53,7 @@ def print_curves(store: Store, record: Record, names: tuple[str, ...], as_json: 
 
     known = record.metrics.get("names", {})
     if unknown := [name for name in names if name not in known]:
-        has = ", ".join(sorted(known)) or "none"
+        has = one_line(", ".join(sorted(known))) or "none"
         raise UsageError.of(Problem(message=f"{record.run} has no metric `{name}`, only {has}") for name in unknown)
     found = {name: series(store, record.run, name) for name in names}
     if as_json:
@@ -61,7 +61,7 @@ def print_curves(store: Store, record: Record, names: tuple[str, ...], as_json: 
         return
     braille = "utf" in (sys.stdout.encoding or "").lower()
     for name, points in found.items():
-        print_text(f"{name} by step")
+        print_text(f"{one_line(name)} by step")
         print_text("\n".join(draw(points, braille=braille)))
 
 
@@ -136,7 +136,8 @@ def print_metrics(record: Record) -> None:
     print_text("\nmetrics")
     heads = ("  NAME", "LAST", "MIN", "MAX", "COUNT")
     rows = [
-        (f"  {name}", *(number(told[key]) for key in ("last", "min", "max", "count"))) for name, told in names.items()
+        (f"  {one_line(name)}", *(number(told[key]) for key in ("last", "min", "max", "count")))
+        for name, told in names.items()
     ]
     print_plain([heads, *rows])
 

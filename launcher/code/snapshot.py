@@ -119,7 +119,7 @@ def link_objections(root: Path, file: Listed) -> Iterator[Problem]:
     """Object to a link that leads out of the tree, by its text or by where it ends."""
     assert file.target is not None
     base = root.resolve()
-    ends = ((root / file.path).parent / file.target).resolve()
+    ends = Path(os.path.realpath((root / file.path).parent / file.target))  # Path.resolve can't bear a loop before 3.13
     text = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), file.target))
     if file.target.startswith("/") or text.split("/")[0] == ".." or base not in (ends, *ends.parents):
         message = f"the link {file.path!r} leads out of the code folder, to {file.target!r}"

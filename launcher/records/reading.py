@@ -93,15 +93,21 @@ def find(store: Store, prefix: str | None) -> str:
     """
     every = runs(store)
     if prefix is None:
-        if not every:
-            raise UsageError(f"there is no run in {store.url}", hint="`launcher run` makes one")
-        return max(every)
+        return newest(store, every)
     if prefix in every:
         return prefix
     fitting = [run for run in every if prefix and run.startswith(prefix)]
     if len(fitting) == 1:
         return fitting[0]
     raise ambiguous(store, prefix, fitting)
+
+
+def newest(store: Store, every: Sequence[str]) -> str:
+    """Return the newest run that there is a job of: of one whose submitting failed there may be a folder."""
+    for run in sorted(every, reverse=True):
+        if store.exists(keys.job(run)) or store.exists(keys.record(run)):
+            return run
+    raise UsageError(f"there is no run in {store.url}", hint="`launcher run` makes one")
 
 
 def ambiguous(store: Store, prefix: str, fitting: Sequence[str]) -> UsageError:

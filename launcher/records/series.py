@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,4 +39,7 @@ def rows(store: Store, run: str) -> Iterator[dict[str, Any]]:
 
 
 def finite(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value can be drawn: a number, and not one beyond what a float can hold."""
+    from launcher.runner.metrics import is_finite
+
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and is_finite(value)

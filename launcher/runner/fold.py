@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.runner.command import signal_name
 from launcher.runner.metrics import Summary
 
 TYPE_CHECKING = False
@@ -115,7 +116,14 @@ def ended_state(ended: Event, stop: str | None) -> dict[str, Any]:
         return {"state": "killed", "reason": reason or f"ended by {signal}"}
     if code == 0:
         return {"state": "succeeded", "reason": None}
-    return {"state": "failed", "reason": reason or f"the command ended with code {code}"}
+    return {"state": "failed", "reason": reason or f"the command ended with code {code}{shells_word(code)}"}
+
+
+def shells_word(code: int | None) -> str:
+    """Say what a shell means by a code above 128. A command in one line has /bin/sh around it, so its own death by
+    a signal (by SIGKILL for want of memory, say) comes as such a code; a program may also choose it by itself."""
+    name = signal_name((code or 0) - 128)
+    return f", which a shell gives for {name}" if name.startswith("SIG") else ""
 
 
 def fold_metrics(summaries: Mapping[int, Summary]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Summary:
         self.rows += 1
         step = row.get("step")
         for name, value in row.items():
-            if name != "step" and isinstance(value, (int, float)):
+            if name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool):
                 self.names[name] = joined(self.names.get(name), single(value, step))
 
     def merge(self, later: Summary) -> None:
@@ -91,11 +91,18 @@ class Summary:
 
 def single(value: float, step: Any) -> dict[str, Any]:
     """Return the summary of one value. NaN and infinities, which JSON has not, are told by name and never best."""
-    finite = is_finite(value)
-    number: Any = value if finite else str(value)[:MOST_DIGITS]
-    best = number if finite else None
+    number: Any = told(value)
+    best = number if is_finite(value) else None
+    step = told(step)
     found = {"count": 1, "last": number, "last_step": step}
     return {**found, "min": best, "min_step": step, "max": best, "max_step": step}
+
+
+def told(value: Any) -> Any:
+    """Return a number as JSON can carry it; what is no number at all is no step either."""
+    if isinstance(value, (int, float)) and not is_finite(value):
+        return str(value)[:MOST_DIGITS]
+    return value if isinstance(value, (int, float, str)) else None
 
 
 def is_finite(value: float) -> bool:
