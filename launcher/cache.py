@@ -2,7 +2,7 @@
 
     artifacts/sha256/<aa>/<sha256>   wheels, .debs: exactly the bytes that a lock names
     blobs/sha256/<aa>/<sha256>       uncompressed layers, by diff_id
-    notes/<kind>/<key>.json          small facts derived from the above; may be deleted at any time
+    notes/<kind>/<key>.json          small facts derived from the above, sealed; may be deleted at any time
     tmp/<random>/                    scratch of a living process, held by a lock on `tmp/<random>.lock`
 
 A file's fingerprint (size, times, inode) is noted when its digest was computed; while it stays the same the
@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from launcher.digest import canonical_json, sha256_file
+from launcher.digest import canonical_json, sha256_bytes, sha256_file
 from launcher.errors import DiskFullError, LauncherError
 
 Shelf = Literal["artifacts", "blobs"]
+SEAL = b'{"sha256":"%s","value":'
 
 
 def default_root() -> Path:
@@ -77,17 +78,16 @@ class Cache:
         return path
 
     def note(self, kind: str, key: str) -> object | None:
-        """Return a noted fact, or None when there is none or it is unreadable."""
+        """Return a noted fact, or None when there is none or it is damaged."""
         try:
-            value: object = json.loads((self.root / "notes" / kind / f"{key}.json").read_bytes())
+            return unsealed((self.root / "notes" / kind / f"{key}.json").read_bytes())
         except (OSError, ValueError):
             return None
-        return value
 
     def write_note(self, kind: str, key: str, value: object) -> None:
         """Write a fact, whole or not at all."""
         path = self.root / "notes" / kind / f"{key}.json"
-        self.write_file(path, canonical_json(value))
+        self.write_file(path, sealed(value))
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a small file below the root through a rename, so that a reader never sees half of it."""
@@ -118,6 +118,22 @@ class Cache:
                 yield held.folder
         finally:
             held.release()
+
+
+def sealed(value: object) -> bytes:
+    """Return a note's bytes: the value and its sha256, because a bit may flip and leave JSON that lies."""
+    raw = canonical_json(value)
+    return SEAL % sha256_bytes(raw).encode() + raw + b"}"
+
+
+def unsealed(data: bytes) -> object:
+    """Return a note's value. Raises ValueError when it isn't what was written."""
+    start = len(SEAL % bytes(64))
+    raw = data[start:-1]
+    if data[:start] != SEAL % sha256_bytes(raw).encode():
+        raise ValueError("a damaged note")
+    value: object = json.loads(raw)
+    return value
 
 
 def fingerprint(path: Path) -> list[int]:

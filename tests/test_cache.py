@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -50,6 +51,17 @@ def test_damage_is_noticed_and_removed(damage: bytes, cache: Cache) -> None:
     cache.path("artifacts", sha256).write_bytes(damage)
     assert cache.find("artifacts", sha256) is None
     assert not cache.path("artifacts", sha256).exists()
+
+
+def test_a_note_with_a_flipped_bit_is_none(cache: Cache) -> None:
+    cache.write_note("facts", "x", {"size": 1040, "name": "é"})
+    assert cache.note("facts", "x") == {"size": 1040, "name": "é"}
+    path = cache.root / "notes" / "facts" / "x.json"
+    whole = path.read_bytes()
+    assert json.loads(whole)["value"] == {"size": 1040, "name": "é"}
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert cache.note("facts", "x") is None or at == len(whole) - 1
 
 
 def test_a_touched_but_whole_file_is_kept(cache: Cache) -> None:
