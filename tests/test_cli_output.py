@@ -64,7 +64,9 @@ def test_a_pipe_is_written_to(image: Image, tmp_path: Path) -> None:
         assert "oci-layout" in tar.getnames()
 
 
-@pytest.mark.parametrize(("out", "words"), [(".", "is a folder"), ("no/image.tar", "there is no folder no")])
+@pytest.mark.parametrize(
+    ("out", "words"), [(".", "is a folder"), ("-", "written to stdout"), ("no/image.tar", "there is no folder no")]
+)
 def test_an_output_that_cannot_be_is_refused_before_anything_is_made(
     out: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

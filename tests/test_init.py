@@ -221,3 +221,9 @@ def test_the_verb_with_a_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_verb_without_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["init", str(tmp_path / "missing")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_requirements_that_powershell_wrote_are_read(tmp_path: Path) -> None:
+    make(tmp_path, {"train.py": "import numpy, yaml\n"})
+    (tmp_path / "requirements.txt").write_bytes("numpy==1.26.4\r\n".encode("utf-16"))
+    assert "not named in requirements.txt: PyYAML\n" in guess(tmp_path)

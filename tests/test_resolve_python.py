@@ -149,6 +149,7 @@ def test_only_source_is_refused_with_who_wants_it(index: Index, lab: Lab) -> Non
         lab("top")
     said = str(caught.value)
     assert "top" in said and "sourced" in said and "no usable wheels" in said
+    assert "--no-build" not in said  # uv's own hint: nobody here gave that flag
     assert "find-links" in str(caught.value.problems[0].hint)
 
 

@@ -57,6 +57,8 @@ class CheckedLayer:
 
 def check_output(out: Path) -> None:
     """Raise UsageError where no archive can be written: better before an image is made than after."""
+    if str(out) == "-":
+        raise UsageError("an archive isn't written to stdout", hint="name a file; `launcher build --docker` needs none")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", hint=f"name the file, such as {out / 'image.tar'}")
     if not out.parent.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher.credentials import redact
 from launcher.errors import Problem, SpecError, Where
+from launcher.spec.encoding import decode
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -152,7 +152,7 @@ def display(path: Path) -> str:
 def read_text(path: Path, collection: Collection, where: Where | None = None) -> str | None:
     """Read a requirements file, or note why that can't be."""
     try:
-        return decoded(path.read_bytes())
+        return decode(path.read_bytes())
     except FileNotFoundError:
         collection.fail(where or Where(file=display(path)), f"there is no file {display(path)}")
     except UnicodeDecodeError as e:
@@ -161,8 +161,3 @@ def read_text(path: Path, collection: Collection, where: Where | None = None) ->
     except OSError as e:
         collection.fail(where or Where(file=display(path)), f"can't read {display(path)}: {e.strerror}")
     return None
-
-
-def decoded(data: bytes) -> str:
-    """Decode a requirements file: UTF-16 when its first bytes say so, as Windows' PowerShell writes `pip freeze >`."""
-    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")

@@ -25,6 +25,7 @@ KEPT = re.compile(
     r"|NATIVE_TLS|SYSTEM_CERTS|NETRC|CREDENTIALS_DIR)"
 )
 MARKS = re.compile(r"^[\s\u00d7\u2500-\u25ff]+|^error: ")  # the cross, lines and arrows of its drawings
+UNTOLD = ("warning:", "Resolved ", "hint: Wheels are required")  # the last names a flag that nobody here gave
 TIMEOUT_S = 900.0
 WIDE = "10000"  # columns: uv must not fold its sentences
 NO_BINARY_WORDS = ("building from source is disabled", "no usable wheels", "no wheels", "Building source distributions")
@@ -123,7 +124,7 @@ def refusal(said: str, indexes: Indexes) -> ResolveError:
 def readable(said: str) -> str:
     """Take uv's marks off its message and indent what is left."""
     lines = (MARKS.sub("", line).rstrip() for line in said.splitlines())
-    kept = [line for line in lines if line and not line.startswith(("warning:", "Resolved "))]
+    kept = [line for line in lines if line and not line.startswith(UNTOLD)]
     return "\n".join(f"  {line}" for line in kept) or "  it said nothing"
 
 

@@ -33,6 +33,9 @@ def read_requirement(node: Node, reading: Reading) -> str | None:
     return text
 
 
+INDEX_HINT = (
+    "write the requirement alone: indexes are named in a requirements file, or in pip's settings on this machine"
+)
 URL_HINT = "require it by name and version, from an index or find-links folder that pip is configured for"
 
 
@@ -43,8 +46,8 @@ def refusal(text: str) -> str | None:
         return "write `pip: requirements.txt` to read a file"
     if word in ("-e", "--editable") or text.startswith((".", "/", "~", "file:")):
         return "code is not part of the image: leave it to `code`, or build a wheel and require it by name"
-    if word.startswith("-"):
-        return "which indexes are used is read from the settings of pip on this machine"
+    if word.startswith("-") or re.search(r"\s--?[a-z]", text):
+        return INDEX_HINT
     if re.match(r"(git|hg|svn|bzr)\+", text) or "://" in text.split("@")[0]:
         return URL_HINT
     if text.endswith((".whl", ".tar.gz", ".zip")):

@@ -12,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from launcher.spec.encoding import decode
 from launcher.spec.guess.imports import DATA_FOLDERS, is_data
 
 if sys.version_info >= (3, 11):
@@ -91,7 +92,7 @@ def versions_in(asked: str) -> list[str]:
 def text_of(path: Path) -> str:
     """Return a file's text, or nothing when it is missing or out of reach."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return decode(path.read_bytes(), errors="replace")
     except OSError:
         return ""
 
