@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
 import signal
 import subprocess
@@ -220,3 +222,23 @@ def expected() -> int:
     while step < 300:
         step, value = step + 1, (value * 31 + step) % 1000003
     return value
+
+
+def test_the_first_ctrl_c_is_answered_on_a_terminal(stage: Stage) -> None:
+    script = "import signal\nsignal.signal(2, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: signal.pause()"
+    command = stage.command(script, run="ctrl-c")
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command, stdin=follower, stdout=subprocess.PIPE, stderr=follower, cwd=TOP)
+    os.close(follower)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    said = b""
+    while b"kills it" not in said:
+        said += os.read(leader, 4096)
+    assert b"the command was asked to stop; Ctrl-C once more kills it" in said
+    time.sleep(1.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    os.close(leader)
+    assert records.load(stage.store, "ctrl-c").reason == "was asked to stop again after SIGINT, so it was killed"

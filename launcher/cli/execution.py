@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import sys
@@ -147,8 +148,15 @@ class Going:
             return
         if number == signal.SIGINT:
             self.interrupts += 1
+            self.tell_patience()
         self.killed = self.interrupts > PATIENCE
         self.process.signal(signal.SIGKILL if self.killed else number)
+
+    def tell_patience(self) -> None:
+        """Say to a person what became of the first Ctrl-C; written at once, since this runs in a signal handler."""
+        if self.interrupts == 1 and not settings().quiet and sys.stderr.isatty():
+            with contextlib.suppress(OSError):
+                os.write(2, b"\r\nthe command was asked to stop; Ctrl-C once more kills it\r\n")
 
     def follow(self, process: Process) -> None:
         self.process = process

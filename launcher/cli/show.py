@@ -53,8 +53,8 @@ def print_curves(store: Store, record: Record, names: tuple[str, ...], as_json: 
 
     known = record.metrics.get("names", {})
     if unknown := [name for name in names if name not in known]:
-        has = one_line(", ".join(sorted(known))) or "none"
-        raise UsageError.of(Problem(message=f"{record.run} has no metric `{name}`, only {has}") for name in unknown)
+        has = f", only {one_line(', '.join(sorted(known)))}" if known else ", nor any other"
+        raise UsageError.of(Problem(message=f"{record.run} has no metric `{name}`{has}") for name in unknown)
     found = {name: series(store, record.run, name) for name in names}
     if as_json:
         print_json(found)

@@ -35,6 +35,7 @@ class Signals:
         self.untold: deque[tuple[str, bool, bool]] = deque()
         self.stopped_at: float | None = None
         self.killed_by_us = False
+        self.asked_again = False  # so the kill was somebody's wish, and not for want of time
         self.wake_read, wake_write = os.pipe()
         os.set_blocking(self.wake_read, False)
         os.set_blocking(wake_write, False)
@@ -77,6 +78,7 @@ class Signals:
         elif self.over:
             self.enough = now - self.stopped_at > AGAIN_S
         elif now - self.stopped_at > AGAIN_S:
+            self.asked_again = True
             self.kill()
 
     def kill(self) -> None:

@@ -128,7 +128,8 @@ class Supervisor:
         self.signals.take()
         self.command_over = True
         if self.signals.killed_by_us and by == "SIGKILL":
-            reason = f"did not end in time after {self.tally.stopped}, so it was killed"
+            how = "was asked to stop again" if self.signals.asked_again else "did not end in time"
+            reason = f"{how} after {self.tally.stopped}, so it was killed"
         self.outbox.event("ended", code=code, signal=by, reason=reason)
         return code
 
