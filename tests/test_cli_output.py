@@ -14,7 +14,7 @@ import pytest
 
 from launcher.cache import Cache
 from launcher.cli import invoke
-from launcher.cli.pipeline import given_lock, write_text
+from launcher.cli.pipeline import given_lock, lock_path, write_text
 from launcher.errors import DiskFullError, LauncherError, LockError, UsageError
 from launcher.image import Image, build
 from launcher.image.export import write_archive
@@ -50,6 +50,14 @@ def test_a_device_stays_a_device(image: Image, full: Path) -> None:
         write_archive(image, full)
     assert full.is_char_device()
     assert "LAUNCHER_CACHE" not in str(caught.value)  # that would not help here
+
+
+def test_a_link_to_an_archive_stays_a_link(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "old.tar").touch()
+    (tmp_path / "link").symlink_to("old.tar")
+    write_archive(image, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert tarfile.is_tarfile(tmp_path / "old.tar")
 
 
 def test_a_pipe_is_written_to(image: Image, tmp_path: Path) -> None:
@@ -102,6 +110,9 @@ def test_a_lock_is_utf8_in_every_locale(tmp_path: Path, monkeypatch: pytest.Monk
     write_text(tmp_path / "x.lock", 'WHO = "Zoë"\n')
     assert (tmp_path / "x.lock").read_bytes() == 'WHO = "Zoë"\n'.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["x.lock"]
+    (tmp_path / "link.lock").symlink_to("x.lock")
+    write_text(tmp_path / "link.lock", "")
+    assert (tmp_path / "link.lock").is_symlink() and (tmp_path / "x.lock").read_bytes() == b""
 
 
 def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -117,6 +128,8 @@ def test_a_lock_is_wanted_and_not_its_spec(tmp_path: Path) -> None:
         given_lock(tmp_path / "train.yaml")
     assert str(tmp_path / "train.lock") in str(caught.value)
     assert given_lock(tmp_path) == tmp_path / "experiment.lock"
+    with pytest.raises(UsageError, match="a spec is wanted"):  # or its lock would be written over it
+        lock_path(tmp_path / "train.lock")
 
 
 def test_a_damaged_lock_is_kept_until_an_upgrade_is_asked_for(
@@ -132,3 +145,5 @@ def test_a_damaged_lock_is_kept_until_an_upgrade_is_asked_for(
     assert invoke(["lock", str(spec), "--no-image", "--upgrade"]) == 0
     assert "written anew" in capsys.readouterr().err
     assert place.read_text() == dumps(lock_of())
+    assert invoke(["lock", str(spec), "--no-image", "-P", "no_such"]) == 0
+    assert "`no_such` is no package of this lock" in capsys.readouterr().err

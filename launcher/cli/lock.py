@@ -42,6 +42,8 @@ def lock(
     previous = before(place, progress, needed=not upgrade)
     wanted = Upgrade(all=upgrade, packages=frozenset(upgrade_package))
     made = relock(loaded, place, previous, Cache(), progress, wanted, image=not no_image)
+    for name in unknown(upgrade_package, made):
+        progress.note(f"`{name}` is no package of this lock: nothing to upgrade")
     report(place, previous, made, as_json)
 
 
@@ -77,7 +79,7 @@ def check_fit(path: Path, place: Path, as_json: bool) -> None:
 def report(place: Path, previous: Lock | None, made: Lock, as_json: bool) -> None:
     changes = changed(previous, made)
     if as_json:
-        print_json({"lock": str(place), "image": made.image and made.image.id, "changes": changes})
+        print_json({"lock": str(place), "image": made.image and f"sha256:{made.image.id}", "changes": changes})
         return
     for line in changes:
         print_text(line)
@@ -99,6 +101,14 @@ def changed(previous: Lock | None, made: Lock) -> list[str]:
         both = sorted(before.keys() & after.keys())
         lines += [f"~ {name} {before[name]} -> {after[name]}" for name in both if before[name] != after[name]]
     return lines
+
+
+def unknown(names: tuple[str, ...], made: Lock) -> list[str]:
+    """Return the names that no artifact has, however they are spelt."""
+    from packaging.utils import canonicalize_name
+
+    known = {canonicalize_name(artifact.name) for artifact in made.artifacts}
+    return [name for name in names if canonicalize_name(name) not in known]
 
 
 def versions(artifacts: tuple[Artifact, ...]) -> dict[str, str]:

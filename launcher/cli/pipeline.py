@@ -27,7 +27,9 @@ UNWRITABLE = "a lock lies beside its spec: make the folder writable, or copy the
 
 
 def lock_path(spec: Path) -> Path:
-    """Return where a spec's lock lies: beside it, `experiment.yaml` -> `experiment.lock`."""
+    """Return where a spec's lock lies: `experiment.lock` beside `experiment.yaml`. Raises UsageError for a lock."""
+    if spec.suffix == ".lock":
+        raise UsageError(f"{spec} is a lock, and a spec is wanted", hint=f"name {spec.with_suffix('.yaml')}")
     return spec.with_suffix(".lock")
 
 
@@ -126,7 +128,8 @@ def why_another(pin: ImagePin) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and not when nothing changes."""
+    """Write a file whole or not at all, and not when nothing changes. A symbolic link is followed, and stays."""
+    path = path.resolve()
     data = text.encode()  # UTF-8 whatever the locale is
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
