@@ -29,7 +29,9 @@ def main() -> None:
     opened, folder = execution.folder_store(told["store"])
     work = Work(job=job, image=image, code=code.archive, store=folder, attempt=told["attempt"], data=data)
     runtime = told.get("runtime", "sandbox")
-    sys.exit(execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=False))
+    sys.exit(
+        execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=told.get("json", False))
+    )
 
 
 if __name__ == "__main__":

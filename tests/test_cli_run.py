@@ -97,6 +97,15 @@ def test_a_store_that_vanishes_is_told_after_the_end(stage: Stage) -> None:
     assert b"lost ended (exit code 0), and its record can't be read: there is no run `lost`" in err
 
 
+def test_with_json_the_record_is_all_of_stdout(stage: Stage) -> None:
+    command = stage.command("print('hello'); raise SystemExit(3)", run="json")
+    told = json.loads((stage.folder / "told.json").read_text())
+    (stage.folder / "told.json").write_text(json.dumps({**told, "json": True}))
+    done = subprocess.run(command, capture_output=True, cwd=TOP)
+    assert (done.returncode, json.loads(done.stdout)["exit"]["code"]) == (3, 3)
+    assert done.stderr.startswith(b"hello\n")
+
+
 def test_interrupt_is_passed_on(stage: Stage) -> None:
     script = (
         "import signal, sys\n"

@@ -88,7 +88,7 @@ def execute(
             f"somebody else has begun attempt {attempt} of {run}", hint=f"`launcher logs -f {run}` follows it"
         )
     try:
-        with passing_on() as going:
+        with passing_on() as going, stdout_for_json(as_json):
             process = local.start(work)
             going.follow(process)
             if attempt > 1:  # the one before can't be running any more, or this one would not have been started
@@ -113,6 +113,22 @@ def execute(
         process.discard()
     report(record, local.folder(run), as_json)
     return ending.exit_code
+
+
+@contextlib.contextmanager
+def stdout_for_json(as_json: bool) -> Iterator[None]:
+    """Send what the command prints to stderr, so that stdout holds the record and nothing that is no JSON."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
 def report(record: Record, folder: Path, as_json: bool) -> None:

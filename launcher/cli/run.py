@@ -35,7 +35,8 @@ def run(
 ) -> None:
     """Run SPEC (experiment.yaml): lock it, build its image, run it here, record it.
 
-    The command's output is this command's output, and its exit code the exit code.
+    The command's output is this command's output, and its exit code the exit code. With --json stdout is the
+    record alone, and what the command prints goes to stderr.
     """
     if resume is None:
         if words:
