@@ -65,7 +65,9 @@ def test_a_pipe_is_written_to(image: Image, tmp_path: Path) -> None:
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()), daemon=True)
     reader.start()
-    write_archive(image, tmp_path / "pipe")
+    number = os.open(tmp_path / "pipe", os.O_WRONLY)
+    write_archive(image, Path(f"/dev/fd/{number}"))  # as /dev/stdout is: a link that resolves to no path
+    os.close(number)
     reader.join(10)
     assert (tmp_path / "pipe").is_fifo()
     with tarfile.open(fileobj=BytesIO(read[0])) as tar:

@@ -72,12 +72,11 @@ def write_archive(image: Image, out: Path) -> None:
     is a folder or lies in none, DiskFullError, IntegrityError when a layer was damaged.
     """
     check_output(out)
-    out = out.resolve()  # a link stays a link, /dev/stdout among them
     with disk_full(out.parent, OUTPUT_FULL):
         if out.exists() and not out.is_file():
             write_chunks(image, out)
         else:
-            write_beside(image, out)
+            write_beside(image, out.resolve())  # a link stays a link, /dev/stdout among them
 
 
 def write_beside(image: Image, out: Path) -> None:
