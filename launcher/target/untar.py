@@ -10,6 +10,7 @@ Owners are left to whoever unpacks; times and permission bits are kept, set-user
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,26 @@ def unpack(archive: Path, into: Path) -> None:
         os.close(fd)
 
 
+class Umask:
+    """Takes the umask away, which is the whole process's, while a thread unpacks; the last one brings it back."""
+
+    lock = threading.Lock()
+    inside = 0
+    before = 0
+
+    def __enter__(self) -> None:
+        with Umask.lock:
+            if not Umask.inside:
+                Umask.before = os.umask(0)
+            Umask.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with Umask.lock:
+            Umask.inside -= 1
+            if not Umask.inside:
+                os.umask(Umask.before)
+
+
 class Unpacking:
     """One archive on its way into one folder."""
 
@@ -80,12 +101,9 @@ class Unpacking:
         self.finished: list[tuple[bytes, int, int]] = []
 
     def run(self) -> None:
-        umask = os.umask(0)
-        try:
+        with Umask():
             for member in members(self.window):
                 self.place(member)
-        finally:
-            os.umask(umask)
         for path, mode, mtime_ns in reversed(self.finished):  # last, since each file within touches its folder
             os.chmod(path, mode)
             os.utime(path, ns=(mtime_ns, mtime_ns))

@@ -6,16 +6,19 @@ import errno
 import marshal
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
+from launcher.image import Image
 from launcher.process import start
 from launcher.target import trees
 from launcher.target.model import Container, Ending
 from launcher.target.sandbox import merged, plan, refusal
 
+UNPACKED_AT_ONCE = 4
 PACKAGES = Path(__file__).parents[3]
 BOOT = """import sys
 sys.path.append(sys.argv[1])
@@ -39,14 +42,19 @@ class Sandbox:
 
     def start(self, container: Container) -> SandboxProcess:
         """Start the command. Raises TargetError when the kernel refuses a step, with the setting that does it."""
-        lower = [str(trees.tree(self.cache, layer.diff_id, layer.path)) for layer in reversed(container.image.layers)]
-        lower.append(str(skeleton(self.cache)))
+        lower = [*self.unpacked(container.image), str(skeleton(self.cache))]
         if self.overlay:
             try:
                 return self.enter(container, lower)
             except OverlayRefused:
                 self.overlay = False
         return self.enter(container, [str(merged.tree(self.cache, lower))])
+
+    def unpacked(self, image: Image) -> list[str]:
+        """Return the folders of the layers, the topmost first. Several at once: making files is the kernel's work."""
+        with ThreadPoolExecutor(UNPACKED_AT_ONCE) as pool:
+            found = pool.map(lambda layer: str(trees.tree(self.cache, layer.diff_id, layer.path)), image.layers)
+            return list(found)[::-1]
 
     def enter(self, container: Container, lower: list[str]) -> SandboxProcess:
         stage = self.cache.root / "stage"
