@@ -224,3 +224,27 @@ def test_one_that_is_renamed_over_all_the_time_is_taken_all_the_same(bench: Benc
         process.communicate(timeout=20)
     assert whole(bench) >= 3
     assert not list((bench.folder / "spool").glob("taking-*"))
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(3)", "os._exit(137)"])
+def test_what_was_perhaps_being_written_when_the_command_was_cut_off_is_not_taken(bench: Bench, end: str) -> None:
+    script = FOLDER + (
+        "open(f + '/whole.tmp', 'w').write('W'); time.sleep(0.02); os.rename(f + '/whole.tmp', f + '/whole')\n"
+        "open(f + '/left-alone', 'w').write('L'); os.utime(f + '/left-alone', (time.time() - 50,) * 2)\n"
+        f"out = open(f + '/half', 'w'); out.write('H' * 100_000); out.flush(); {end}\n"
+    )
+    bench.go(bench.script(script), times={"quiet_s": 30.0, "look_s": 30.0})
+    assert sorted(kept(bench)) == ["left-alone", "whole"]
+    assert any("checkpoint half is not kept" in event["text"] for event in bench.events("problem"))
+
+
+def test_what_a_command_leaves_that_was_asked_to_stop_and_ended_by_itself_is_taken(bench: Bench) -> None:
+    script = FOLDER + (
+        "import signal\ndef save(*_):\n  open(f + '/last', 'w').write('saved'); sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, save); open('ready', 'w')\nwhile True: time.sleep(1)\n"
+    )
+    with bench.start(bench.script(script), times={"quiet_s": 30.0}) as process:
+        wait_for(lambda: (bench.cwd / "ready").exists())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert kept(bench) == ["last"]

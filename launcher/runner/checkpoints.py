@@ -2,8 +2,8 @@
 
 A checkpoint is a file or a folder directly in `checkpoints/`. Names that begin with `.` or end in `.tmp` or `.part`
 are being written and are left alone: write there and rename, and it is finished at once. Others are when they were
-closed and unchanged for some seconds, or when the command has ended. One that changes later is taken again, as a
-newer one.
+closed and unchanged for some seconds, or when the command has ended by itself: one that it was perhaps still writing
+when it was cut off is not taken. One that changes later is taken again, as a newer one.
 """
 
 from __future__ import annotations
@@ -74,6 +74,19 @@ class Watch:
             quiet_s = 0.0 if replaced else self.quiet_time(name)
             if final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name)):
                 found.append((name, sign))
+        return found
+
+    def doubtful(self, wall_s: float) -> list[str]:
+        """Return what is new and was perhaps being written when the command was cut off at `wall_s` (Unix time):
+        neither renamed into its place nor left alone for its quiet time."""
+        found = []
+        for name in candidates(self.folder):
+            sign = signature(self.folder, name)
+            before = self.seen.get(name, ((), 0.0))[0]
+            if not sign or self.taken.get(name) == sign or replaces(sign, before):
+                continue
+            if wall_s - max(mtime_ns for _, _, mtime_ns, _ in sign) / 1e9 < self.quiet_time(name):
+                found.append(name)
         return found
 
     def quiet_time(self, name: str) -> float:

@@ -66,6 +66,8 @@ class Keeper:
 
     def finish(self) -> None:
         """Store what remains: checkpoints, outputs, the last events, and the record as the last of all."""
+        if self.tally.cut_off_at is not None:
+            self.leave_doubtful(self.tally.cut_off_at)
         for attempt_left in reversed(range(TRIES)):
             if self.keep_checkpoints(final=True, last=attempt_left == 0):
                 break
@@ -74,6 +76,15 @@ class Keeper:
         self.tally.collect(self.outbox, final=True)
         self.close()
         self.write_record()
+
+    def leave_doubtful(self, cut_off_at: float) -> None:
+        """Pass over checkpoints that may be half: the next attempt must start from a whole one."""
+        for name in self.watch.doubtful(cut_off_at):
+            sign = checkpoints.signature(self.attempt.path("checkpoints"), name)
+            self.watch.taken[name] = sign
+            text = f"the checkpoint {name} is not kept: it was perhaps being written when the command was cut off"
+            self.outbox.event("problem", text=text)
+            say(f"{text}; write beside and rename, and it is whole at any moment")
 
     def close(self) -> None:
         self.outbox.event("closed", missing=[*self.missing, *self.outbox.lost], **self.tally.as_json())

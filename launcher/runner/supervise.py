@@ -127,6 +127,8 @@ class Supervisor:
     def ended(self, code: int, by: str | None, reason: str | None = None) -> int:
         self.signals.take()
         self.command_over = True
+        if by or code > 128 or (code and not self.tally.stopped):  # killed, or an error that may have come in a save
+            self.tally.cut_off_at = time.time()
         if self.signals.killed_by_us and by == "SIGKILL":
             how = "was asked to stop again" if self.signals.asked_again else "did not end in time"
             reason = f"{how} after {self.tally.stopped}, so it was killed"

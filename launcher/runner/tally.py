@@ -31,6 +31,7 @@ class Tally:
         self.summary = Summary()
         self.chunks = 0
         self.stopped: str | None = None  # the signal by which somebody asked the run to end
+        self.cut_off_at: float | None = None  # Unix time at which the command ended, if not by its own will
         self.next_beat = time.monotonic() + attempt.times["heartbeat_s"]
         self.one_at_a_time = threading.Lock()
 
