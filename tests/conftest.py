@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
+from launcher.progress import Silent
+from tests.debian_mirror import Signer
 
 FOLDERS = {"LAUNCHER_CACHE": "cache", "LAUNCHER_STORE": "store", "XDG_CACHE_HOME": "xdg-cache", "XDG_DATA_HOME": "xdg"}
 
@@ -34,3 +36,27 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     are fetched into it once. A test of cold behaviour makes its own cache and copies artifacts over."""
     kept = os.environ.get("LAUNCHER_TEST_CACHE")
     return Cache(Path(kept) if kept else tmp_path_factory.mktemp("shared-cache"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """A cache of this test's own."""
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
+    """A key that signs mirrors."""
+    one = Signer.make(tmp_path_factory.mktemp("gpg") / "home", "mirror")
+    yield one
+    one.stop()
+
+
+class Notes(Silent):
+    """Keeps what long work tells."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)

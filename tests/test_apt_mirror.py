@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,23 +16,8 @@ from launcher.indexes.apt_format import parse_sources
 from launcher.indexes.apt_source import AptMirror
 from launcher.indexes.apt_suite import Suite, open_suite
 from launcher.lock.model import Deb
-from launcher.progress import Silent
+from tests.conftest import Notes
 from tests.debian_mirror import BASE, Handler, MirrorTree, Signer, package, serving
-
-
-@dataclass
-class Notes(Silent):
-    said: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    one = Signer.make(tmp_path_factory.mktemp("gpg") / "home", "mirror")
-    yield one
-    one.stop()
 
 
 @pytest.fixture

@@ -26,11 +26,6 @@ from tests.wheels import cached, wheel_bytes
 KILLS = 50
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
 def put(cache: Cache, data: bytes) -> str:
     with cache.scratch() as scratch:
         (scratch / "part").write_bytes(data)

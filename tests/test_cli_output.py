@@ -24,11 +24,6 @@ from tests.wheels import cached, wheel_bytes
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def image(cache: Cache, tmp_path: Path) -> Image:
     return build(lock_of(cached(cache, tmp_path, wheel_bytes("a"), "a")), cache)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from launcher.cache import Cache
 from launcher.errors import LauncherError
 from launcher.lock.model import Deb
-from launcher.progress import Silent
 from launcher.resolve.debian import DebianSet, resolve_debian
+from tests.conftest import Notes
 from tests.debian_mirror import BASE, MirrorTree, Signer, Stanza, package
 
 Resolve = Callable[..., DebianSet]
@@ -22,21 +22,6 @@ Resolve = Callable[..., DebianSet]
 class Upgrade:
     all: bool = False
     packages: frozenset[str] = frozenset()
-
-
-@dataclass
-class Notes(Silent):
-    said: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    one = Signer.make(tmp_path_factory.mktemp("gpg") / "home", "mirror")
-    yield one
-    one.stop()
 
 
 @pytest.fixture

@@ -21,18 +21,10 @@ from launcher.indexes.settings import Indexes
 from launcher.indexes.simple import Folder, SimpleIndex, wheel_sources
 from launcher.indexes.source import Source
 from launcher.lock import Artifact, Deb, Wheel
-from launcher.progress import Silent
 from launcher.store import keys
 from launcher.vault import VaultSource
+from tests.conftest import Notes
 from tests.index_server import Index, serve
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 class Given:
@@ -54,11 +46,6 @@ class Given:
 def index() -> Iterator[Index]:
     with serve() as running:
         yield running
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
 
 
 @pytest.fixture(autouse=True)

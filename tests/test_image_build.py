@@ -52,11 +52,6 @@ def big_wheel() -> bytes:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def lock(cache: Cache, tmp_path: Path) -> Lock:
     return lock_of(
         cached(cache, tmp_path, big_wheel(), "big"),

@@ -29,11 +29,6 @@ class Tasks(Silent):
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "data"
     (made / "sub").mkdir(parents=True)

@@ -46,11 +46,6 @@ def index() -> Iterator[Index]:
         yield running
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Index, cache: Cache) -> Base:
     made = Base(cache)

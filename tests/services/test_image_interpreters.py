@@ -38,11 +38,6 @@ code: {{exclude: [/artifacts, /lock, /store]}}
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def project(debian: Lock, cache: Cache, tmp_path: Path) -> Path:  # noqa: F811
     """A folder with the package, a lock and its artifacts."""
     folder = tmp_path / "project"
