@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.digest import sha256_bytes
-from launcher.runner.checkpoints import Watch, candidates
+from launcher.runner.checkpoints import Watch, candidates, signature
 from launcher.store import keys
 from tests.attempts import Bench, wait_for
 
@@ -248,3 +248,20 @@ def test_what_a_command_leaves_that_was_asked_to_stop_and_ended_by_itself_is_tak
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     assert kept(bench) == ["last"]
+
+
+def test_a_rename_is_heard_where_the_clock_is_too_slow_to_tell_it(tmp_path: Path) -> None:
+    watch = Watch(str(tmp_path), 100.0, 100.0, {})
+    (tmp_path / "folder.tmp").mkdir()
+    for name in ("a", "b", "folder.tmp/x"):
+        (tmp_path / f"{name}.tmp").write_text("x")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.tmp").rename(tmp_path / name)
+    (tmp_path / "folder.tmp").rename(tmp_path / "folder")
+    (tmp_path / "plain").write_text("x")
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            assert watch.quiet_time(path.name, signature(str(tmp_path), path.name)) == (0 if path.name in "ab" else 100)
+    (tmp_path / "b").write_text("again")
+    assert {name for name, _ in watch.finished(1.0, False)} == {"a", "folder"}
+    assert watch.doubtful(time.time()) == ["plain", "b"]

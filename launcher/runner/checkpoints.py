@@ -14,6 +14,7 @@ import os
 
 from launcher.runner.blobs import ChangedError, upload, walk
 from launcher.runner.clock import stamp
+from launcher.runner.renames import Renames
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -53,11 +54,24 @@ def replaces(sign: Signature, before: Signature) -> bool:
     return len(sign) == len(before) == 1 and sign[0][3] != before[0][3]
 
 
+def newest(sign: Signature) -> int:
+    """Return when anything below a checkpoint was last written, in ns of Unix time."""
+    return max(mtime_ns for _, _, mtime_ns, _ in sign)
+
+
 class Watch:
     """Knows which checkpoints were taken, and which are finished now."""
 
-    def __init__(self, folder: str, quiet_s: float, quiet_folder_s: float, restored: dict[str, Signature]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        quiet_s: float,
+        quiet_folder_s: float,
+        restored: dict[str, Signature],
+        renames: Renames | None = None,
+    ) -> None:
         self.folder, self.quiet_s, self.quiet_folder_s = folder, quiet_s, quiet_folder_s
+        self.renames = renames or Renames(folder)
         self.seen: dict[str, tuple[Signature, float]] = {}
         self.taken = dict(restored)
 
@@ -71,7 +85,7 @@ class Watch:
             before, since = self.seen.get(name, ((), now))
             replaced = replaces(sign, before) or replaces(sign, self.taken.get(name, ()))
             self.seen[name] = (sign, since if before == sign else now)
-            quiet_s = 0.0 if replaced else self.quiet_time(name)
+            quiet_s = 0.0 if replaced else self.quiet_time(name, sign)
             if final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name)):
                 found.append((name, sign))
         return found
@@ -85,21 +99,22 @@ class Watch:
             before = self.seen.get(name, ((), 0.0))[0]
             if not sign or self.taken.get(name) == sign or replaces(sign, before):
                 continue
-            if wall_s - max(mtime_ns for _, _, mtime_ns, _ in sign) / 1e9 < self.quiet_time(name):
+            if wall_s - newest(sign) / 1e9 < self.quiet_time(name, sign):
                 found.append(name)
         return found
 
-    def quiet_time(self, name: str) -> float:
+    def quiet_time(self, name: str, sign: Signature) -> float:
         """Return how long it must have been unchanged, in seconds: not at all if it was renamed into its place.
 
         A write sets a file's mtime and ctime to the same moment, and so does a new entry a folder's; a rename sets
-        only the ctime (inode(7)).
+        only the ctime (inode(7)). When both came in one tick of the clock, the kernel's own word decides.
         """
         try:
             now = os.lstat(os.path.join(self.folder, name))
         except OSError:
             return self.quiet_folder_s  # gone meanwhile
-        if now.st_ctime_ns > now.st_mtime_ns:
+        heard = name in self.renames.hear() and newest(sign) <= now.st_ctime_ns
+        if heard or now.st_ctime_ns > now.st_mtime_ns:
             return 0.0
         return self.quiet_folder_s if os.path.isdir(os.path.join(self.folder, name)) else self.quiet_s
 

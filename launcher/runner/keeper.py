@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from launcher.runner.attempt import Attempt
     from launcher.runner.blobs import Found
     from launcher.runner.outbox import Outbox
+    from launcher.runner.renames import Renames
     from launcher.runner.tally import Tally
 
 TRIES = 5
@@ -27,11 +28,16 @@ class Keeper:
     """Runs in its own thread, so that a checkpoint of many gigabytes never holds back logs and heartbeats."""
 
     def __init__(
-        self, attempt: Attempt, outbox: Outbox, tally: Tally, restored: dict[str, checkpoints.Signature]
+        self,
+        attempt: Attempt,
+        outbox: Outbox,
+        tally: Tally,
+        restored: dict[str, checkpoints.Signature],
+        renames: Renames | None,
     ) -> None:
         self.attempt, self.outbox, self.tally = attempt, outbox, tally
         quiet = attempt.times["quiet_s"], attempt.times["quiet_folder_s"]
-        self.watch = checkpoints.Watch(attempt.path("checkpoints"), *quiet, restored)
+        self.watch = checkpoints.Watch(attempt.path("checkpoints"), *quiet, restored, renames)
         self.seq = 0
         self.after_failure = 0.0  # look again not before, in monotonic seconds
         self.missing: list[str] = []  # what did not get into the store, and why

@@ -16,6 +16,7 @@ from launcher.runner import command, folder
 from launcher.runner.clock import say
 from launcher.runner.environment import command_environment
 from launcher.runner.outbox import Item, Outbox
+from launcher.runner.renames import Renames
 from launcher.runner.signals import Signals
 from launcher.runner.spool import Chunk, Spool
 from launcher.runner.tally import Tally
@@ -81,6 +82,7 @@ class Supervisor:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.outbox = attempt, Outbox(attempt)
         self.restored: dict[str, Any] = {}
+        self.renames: Renames | None = None
         self.keeper: Keeper | None = None
         self.ending, self.finished = threading.Event(), threading.Event()
         self.spool = Spool(attempt.path("spool", str(attempt.number)), attempt.times["ship_s"], self.post_logs)
@@ -92,6 +94,7 @@ class Supervisor:
         try:
             self.signals.refuse_early()
             environment = command_environment(self.attempt, os.environ)
+            self.renames = Renames(self.attempt.path("checkpoints"))  # before the command can rename anything
             child = command.start(self.attempt.argv, self.attempt.cwd, environment)
         except command.NotStarted as e:
             say(e.reason)
@@ -139,7 +142,7 @@ class Supervisor:
         """Run in a thread. What storing needs is imported only here: the command is running by now."""
         from launcher.runner.keeper import Keeper
 
-        self.keeper = Keeper(self.attempt, self.outbox, self.tally, self.restored)
+        self.keeper = Keeper(self.attempt, self.outbox, self.tally, self.restored, self.renames)
         self.keeper.work(self.ending)
         self.finished.set()
 

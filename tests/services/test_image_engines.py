@@ -166,9 +166,12 @@ def test_rebuild_without_a_network(project: Path, image: Image, shared_cache: Ca
 def test_rebuild_names_what_is_missing(project: Path, tmp_path: Path) -> None:
     done = launcher("rebuild", "experiment.lock", "--offline", cwd=project, cache=Cache(tmp_path / "empty"))
     assert done.returncode == 69
-    assert "jq 1.6" in done.stderr
+    assert "error: base-files 12." in done.stderr
     assert "Traceback" not in done.stderr
     assert "--from STORE" in done.stderr
+    told = launcher("rebuild", "experiment.lock", "--offline", "--json", cwd=project, cache=Cache(tmp_path / "empty"))
+    problems = json.loads(told.stderr)["error"]["problems"]
+    assert any(problem["message"].startswith("jq 1.6") for problem in problems)
 
 
 def test_rebuild_says_which_path_differs(project: Path, lock: Lock, shared_cache: Cache, tmp_path: Path) -> None:
