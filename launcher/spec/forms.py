@@ -143,16 +143,3 @@ def mapping_of(value: Form, expected: str, name: str, what: str, name_hint: str)
         "additionalProperties": value.schema,
     }
     return Form(expected=expected, schema=schema, read=read)
-
-
-def with_check(form: Form, check: Callable[[Any, Reading], tuple[str, str] | None]) -> Form:
-    """Return a form that also refuses what `check` has a (message, hint) for."""
-
-    def read(node: Node, reading: Reading) -> Any:
-        value = form.read(node, reading)
-        if value is None or (found := check(value, reading)) is None:
-            return value
-        reading.add(node.where, *found)
-        return None
-
-    return Form(expected=form.expected, schema=form.schema, read=read)
