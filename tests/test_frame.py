@@ -14,22 +14,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "launcher"
 
-GROUND = {"cache", "credentials", "data", "digest", "errors", "process", "progress", "toml"}
-LIGHT = {"digest", "errors"}
+GROUND = {"cache", "credentials", "data", "digest", "errors", "findings", "process", "progress", "toml"}
+LIGHT = {"digest", "errors", "findings"}
 ROOMS = {
     # a room: what it may import of the others besides the ground. `image` never gets `resolve`, `fetch` or `indexes`:
     # building asks nobody what is newest. The runner starts inside the container, so it gets next to nothing.
+    "gpu": LIGHT,  # the runner asks it too
     "spec": GROUND,
-    "lock": GROUND | {"spec"},
+    "lock": GROUND | {"gpu", "spec"},
+    "registry": GROUND | {"lock"},
     "indexes": GROUND | {"lock"},
-    "fetch": GROUND | {"indexes", "lock"},
-    "resolve": GROUND | {"fetch", "indexes", "lock", "spec"},
-    "image": GROUND | {"lock"},
+    "fetch": GROUND | {"indexes", "lock", "registry"},
+    "image": GROUND | {"gpu", "lock"},
+    "resolve": GROUND | {"fetch", "gpu", "image", "indexes", "lock", "registry", "spec"},
     "code": GROUND | {"image", "spec"},  # the archive of the code is written as layers are
-    "job": GROUND | {"spec"},
+    "job": GROUND | {"gpu", "spec"},
     "store": LIGHT,
-    "runner": LIGHT | {"store"},
-    "target": GROUND | {"code", "image", "job", "store"},
+    "runner": LIGHT | {"gpu", "store"},
+    "target": GROUND | {"code", "gpu", "image", "job", "lock", "store"},
+    "workshop": GROUND | {"image", "lock", "resolve", "target"},  # what executes something to make an artifact
     "records": GROUND | {"job", "runner", "store"},  # a record is folded by the runner, or later by its rules
     "vault": GROUND | {"lock", "store"},
     "__main__": {"cli"},

@@ -13,6 +13,14 @@ from launcher.lock.requirements import display
 from launcher.progress import SILENT, Progress
 from launcher.spec.model import Spec
 
+PLACES = {
+    "apt": "image.apt",
+    "pip": "image.pip",
+    "constraints": "image.pip",
+    "build": "image.build.packages",
+    "build_apt": "image.build.apt",
+}
+
 
 def problems(lock: Lock, spec: Spec, *, cache: Cache | None = None, progress: Progress = SILENT) -> tuple[Problem, ...]:
     """Return what the spec says today and the lock doesn't, or the other way round; empty when it fits.
@@ -27,12 +35,11 @@ def problems(lock: Lock, spec: Spec, *, cache: Cache | None = None, progress: Pr
 
 def differing_inputs(lock: Lock, spec: Spec) -> Iterator[tuple[str, str]]:
     now = inputs(spec)
-    for key in ("base", "platform", "python"):
+    for key in ("base", "containerfile", "platform", "python", "build_base"):
         asked, locked = getattr(now, key), getattr(lock.inputs, key)
         if asked != locked:
-            yield f"image.{key}", f"is {said(asked)} now, and the lock was made for {said(locked)}"
-    for key in ("apt", "pip", "constraints"):
-        place = "image.pip" if key == "constraints" else f"image.{key}"
+            yield f"image.{key.replace('_', '.')}", f"is {said(asked)} now, and the lock was made for {said(locked)}"
+    for key, place in PLACES.items():
         noun = "constraint" if key == "constraints" else "request"
         yield from differing_items(place, noun, getattr(now, key), getattr(lock.inputs, key))
 

@@ -17,12 +17,15 @@ def inputs(spec: Spec, asked: Asked | None = None) -> Inputs:
     """
     asked, image = asked or asked_python(spec), spec.image
     return Inputs(
-        base=image.base,
+        base="" if image.containerfile else image.base,
         platform=image.platform,
         python=image.python,
         apt=tuple(sorted(set(image.apt))),
         pip=asked.requirements,
         constraints=asked.constraints,
+        build=tuple(sorted(set(image.build.packages))),
+        build_apt=tuple(sorted(set(image.build.apt))),
+        build_base=image.build.base,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from launcher.gpu.model import Gpu
+
 LOCK_VERSION = 1
 
 
@@ -22,7 +24,42 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel(Artifact):
-    """A Python wheel. `name` is normalised as PEP 503 says."""
+    """A Python wheel. `name` is normalised as PEP 503 says.
+
+    One that was built at lock time, because its version has none, names the `sdist` (sha256) and the `builder` (id
+    of the image that it was built in): it can't be had from an index, only from the cache or a vault.
+    """
+
+    sdist: str | None = None
+    builder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob(Artifact):
+    """A layer of a base image, byte for byte as its registry gave it; `sha256` is its digest there.
+
+    `diff_id` is the sha256 of the tar inside, 64 hex digits, and `unpacked` that tar's size in bytes.
+    """
+
+    media_type: str
+    diff_id: str
+    unpacked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The image that this one starts from; its layers are used as they are.
+
+    `manifest` is the sha256 of the platform's manifest; where it comes from is `inputs.base`. `system` is the ID of its
+    /etc/os-release (os-release(5)): "debian", "ubuntu", or another's. One of kind "containerfile" was executed:
+    it can be restored from its blobs, never rebuilt.
+    """
+
+    kind: Literal["registry", "containerfile"]
+    manifest: str
+    system: str
+    config: Artifact
+    layers: tuple[Blob, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +93,13 @@ class Inputs:
     base: str
     platform: str
     python: str | None
+    containerfile: str | None = None  # digest of the Containerfile and of what it copies; `base` is then empty
     apt: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()  # names of distributions that are built from source
+    build_apt: tuple[str, ...] = ()
+    build_base: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +131,9 @@ class ImagePin:
 class Lock:
     """What a spec means today.
 
-    `python` is the full version in the image ("3.11.2") or None; `libc` is like "glibc 2.36";
-    `env` is the image's own environment, in the spec's words.
+    `python` is the full version in the image ("3.11.2") or None, and `interpreter` its path in the image where that
+    is not /usr/bin/pythonX.Y; `libc` is like "glibc 2.36"; `env` is the image's own environment, in the spec's words.
+    `suite` is the base's codename ("bookworm", "noble"), or its ID and version where it has none.
     """
 
     version: int = LOCK_VERSION
@@ -99,7 +141,10 @@ class Lock:
     suite: str
     architecture: str  # Debian's word: amd64, arm64
     python: str | None
+    interpreter: str | None = None
     libc: str
+    base: Base | None = None
+    gpu: Gpu | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     debs: tuple[Deb, ...] = ()
     wheels: tuple[Wheel, ...] = ()
@@ -109,4 +154,5 @@ class Lock:
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """Every file that an image of this lock is made from."""
-        return (*self.debs, *self.wheels)
+        base = (self.base.config, *self.base.layers) if self.base else ()
+        return (*base, *self.debs, *self.wheels)

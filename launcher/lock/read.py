@@ -9,8 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import LockError, Problem, Where
+from launcher.gpu.model import Code, Gpu
 from launcher.lock import rules
-from launcher.lock.model import LOCK_VERSION, DataPin, Deb, ImagePin, Inputs, LayerPin, Lock, Wheel
+from launcher.lock.model import (
+    LOCK_VERSION,
+    Artifact,
+    Base,
+    Blob,
+    DataPin,
+    Deb,
+    ImagePin,
+    Inputs,
+    LayerPin,
+    Lock,
+    Wheel,
+)
 from launcher.lock.places import key_lines, line_of
 from launcher.lock.rules import Field
 from launcher.toml import parse
@@ -76,17 +89,26 @@ class Reading:
 
     def lock(self, raw: Mapping[str, Any]) -> None:
         self.table("", raw, rules.TOP)
-        for key, fields in (("inputs", rules.INPUTS), ("image", rules.IMAGE)):
+        for key, fields in (("inputs", rules.INPUTS), ("base", rules.BASE), ("gpu", rules.GPU), ("image", rules.IMAGE)):
             if isinstance(table := raw.get(key), dict):
                 self.table(key, table, fields)
         self.lists(raw.get("inputs"))
         self.env(raw.get("env"))
         self.tables("data", raw.get("data"), rules.DATA)
         self.tables("deb", raw.get("deb"), rules.DEB)
-        self.tables("wheel", raw.get("wheel"), rules.ARTIFACT)
+        self.tables("wheel", raw.get("wheel"), rules.WHEEL)
+        if isinstance(base := raw.get("base"), dict):
+            self.base(base)
+        if isinstance(gpu := raw.get("gpu"), dict):
+            self.tables("gpu.code", gpu.get("code"), rules.CODE)
         if isinstance(image := raw.get("image"), dict):
             self.tables("image.layer", image.get("layer"), rules.LAYER, unique=False)
         self.filenames(raw)
+
+    def base(self, base: Mapping[str, Any]) -> None:
+        if isinstance(config := base.get("config"), dict):
+            self.table("base.config", config, rules.ARTIFACT)
+        self.tables("base.layer", base.get("layer"), rules.BLOB, unique=False)
 
     def table(self, path: str, table: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
         for key in (key for key in table if key not in fields):
@@ -118,7 +140,7 @@ class Reading:
                 self.add(f"{path}[{last}].name", f"`{name}` is there {count} times", RELOCK)
 
     def lists(self, inputs: object) -> None:
-        for key in ("apt", "pip", "constraints"):
+        for key in ("apt", "pip", "constraints", "build", "build_apt"):
             items = inputs.get(key, []) if isinstance(inputs, dict) else []
             for number, item in enumerate(items if isinstance(items, list) else []):
                 if wrong := judge(item, rules.TEXT):
@@ -189,16 +211,17 @@ def tables_of(raw: Mapping[str, Any], key: str) -> Iterable[dict[str, Any]]:
 
 def assemble(raw: Mapping[str, Any]) -> Lock:
     """Make the value, in the order in which `dumps` writes it."""
-    inputs: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in raw["inputs"].items()
-    }
+    inputs = {key: tupled(value) for key, value in raw["inputs"].items()}
     return Lock(
         version=raw["version"],
-        inputs=Inputs(**{"python": None, **inputs}),
+        inputs=Inputs(**{"base": "", "python": None, **inputs}),
         suite=raw["suite"],
         architecture=raw["architecture"],
         python=raw.get("python"),
+        interpreter=raw.get("interpreter"),
         libc=raw["libc"],
+        base=assemble_base(raw.get("base")),
+        gpu=assemble_gpu(raw.get("gpu")),
         env=dict(sorted(raw.get("env", {}).items())),
         data=tuple(DataPin(**table) for table in by_name(raw, "data")),
         debs=tuple(Deb(**table) for table in by_name(raw, "deb")),
@@ -209,6 +232,25 @@ def assemble(raw: Mapping[str, Any]) -> Lock:
 
 def by_name(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return sorted(tables_of(raw, key), key=lambda table: str(table["name"]))
+
+
+def assemble_base(raw: Mapping[str, Any] | None) -> Base | None:
+    if raw is None:
+        return None
+    words = {key: raw[key] for key in ("kind", "manifest", "system")}
+    layers = tuple(Blob(**layer) for layer in raw.get("layer", []))
+    return Base(**words, config=Artifact(**raw["config"]), layers=layers)
+
+
+def assemble_gpu(raw: Mapping[str, Any] | None) -> Gpu | None:
+    if raw is None:
+        return None
+    code = tuple(Code(**{key: tupled(value) for key, value in table.items()}) for table in raw.get("code", []))
+    return Gpu(**{key: value for key, value in raw.items() if key != "code"}, code=code)
+
+
+def tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def assemble_image(raw: Mapping[str, Any] | None) -> ImagePin | None:

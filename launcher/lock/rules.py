@@ -34,6 +34,17 @@ def placeless(value: str) -> str | None:
     return None if value else "must not be empty"
 
 
+def base(value: str) -> str | None:
+    """Allow the name of an image in a registry: it is what was asked for, and blobs are known by their digests."""
+    return None if value.startswith("docker://") else placeless(value)
+
+
+def inside(value: str) -> str | None:
+    """Want an absolute path inside the image."""
+    plain = value.startswith("/") and value.isprintable() and ".." not in value.split("/")
+    return None if plain else f"must be an absolute path inside the image, and `{value}` is not"
+
+
 def sha256(value: str) -> str | None:
     if SHA256.fullmatch(value):
         return None
@@ -73,12 +84,39 @@ def one_of(*allowed: str) -> Rule:
 NAME, TEXT, DIGEST = Field(rule=placeless), Field(rule=placeless), Field(rule=sha256)
 OPTIONAL_TEXT = Field(rule=placeless, optional=True)
 LIST, TABLE, TABLES = Field(type=list, optional=True), Field(type=dict, optional=True), Field(type=list, optional=True)
+OPTIONAL_DIGEST = Field(rule=sha256, optional=True)
 ARTIFACT: Mapping[str, Field] = {
     "name": NAME,
     "version": TEXT,
     "filename": Field(rule=filename),
     "size": Field(type=int, least=1),
     "sha256": DIGEST,
+}
+WHEEL: Mapping[str, Field] = {**ARTIFACT, "sdist": OPTIONAL_DIGEST, "builder": OPTIONAL_DIGEST}
+BLOB: Mapping[str, Field] = {**ARTIFACT, "media_type": TEXT, "diff_id": DIGEST, "unpacked": Field(type=int)}
+BASE: Mapping[str, Field] = {
+    "kind": Field(rule=one_of("registry", "containerfile")),
+    "manifest": DIGEST,
+    "system": TEXT,
+    "config": Field(type=dict),
+    "layer": TABLES,
+}
+DRIVER = Field(rule=matching(re.compile(r"\d+(\.\d+){1,2}"), "a driver's version such as 525.60.13"))
+GPU: Mapping[str, Field] = {
+    "cuda": Field(rule=matching(re.compile(r"\d+\.\d+"), "CUDA's version such as 12.6")),
+    "cudart": OPTIONAL_TEXT,
+    "cudnn": OPTIONAL_TEXT,
+    "nccl": OPTIONAL_TEXT,
+    "driver": DRIVER,
+    "driver_exact": DRIVER,
+    "code": TABLES,
+}
+CODE: Mapping[str, Field] = {
+    "name": NAME,
+    "version": TEXT,
+    "cubins": LIST,
+    "ptx": LIST,
+    "source": Field(rule=one_of("elf", "metadata", "table")),
 }
 DEB: Mapping[str, Field] = {
     **ARTIFACT,
@@ -95,18 +133,25 @@ DATA: Mapping[str, Field] = {
 LAYER: Mapping[str, Field] = {"name": NAME, "diff_id": DIGEST, "size": Field(type=int), "listing": DIGEST}
 IMAGE: Mapping[str, Field] = {"assembler": Field(type=int, least=1), "id": DIGEST, "layer": TABLES}
 INPUTS: Mapping[str, Field] = {
-    "base": TEXT,
+    "base": Field(rule=base, optional=True),
+    "containerfile": OPTIONAL_DIGEST,
     "platform": TEXT,
     "python": OPTIONAL_TEXT,
     "apt": LIST,
     "pip": LIST,
     "constraints": LIST,
+    "build": LIST,
+    "build_apt": LIST,
+    "build_base": Field(rule=base, optional=True),
 }
 TOP: Mapping[str, Field] = {
     "version": Field(type=int, least=1),
     "suite": TEXT,
     "architecture": Field(rule=matching(ARCHITECTURE, "one of Debian's words for an architecture")),
     "python": Field(rule=matching(PYTHON, "a version such as 3.11.2"), optional=True),
+    "interpreter": Field(rule=inside, optional=True),
+    "base": TABLE,
+    "gpu": TABLE,
     "libc": Field(rule=matching(LIBC, "such as `glibc 2.36`")),
     "inputs": Field(type=dict),
     "env": TABLE,

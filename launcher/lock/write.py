@@ -9,13 +9,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.digest import sha256_bytes
-from launcher.lock.model import Artifact, ImagePin, Inputs, Lock
+from launcher.gpu.model import Gpu
+from launcher.lock.model import Artifact, Base, ImagePin, Inputs, Lock
 
 HEADER = """\
 # Written by `launcher lock`: what the spec beside it means, every artifact by its sha256.
 # Keep it under version control. Change the spec and lock again rather than edit this file.
 """
-ARTIFACT_KEYS = ("name", "version", "architecture", "group", "filename", "pool", "size", "sha256")
+ARTIFACT_KEYS = ("name", "version", "architecture", "group", "filename", "pool", "size", "sha256", "sdist", "builder")
+BLOB_KEYS = ("name", "version", "filename", "media_type", "size", "sha256", "diff_id", "unpacked")
+GPU_KEYS = ("cuda", "cudart", "cudnn", "nccl", "driver", "driver_exact")
+CODE_KEYS = ("name", "version", "cubins", "ptx", "source")
 DATA_KEYS = ("name", "kind", "size", "sha256")
 LAYER_KEYS = ("name", "diff_id", "size", "listing")
 
@@ -32,8 +36,12 @@ def digest(lock: Lock) -> str:
 
 def blocks(lock: Lock) -> Iterator[str]:
     """Yield the tables of the file in their order."""
-    yield lines(vars(lock), ("version", "suite", "architecture", "python", "libc"))
+    yield lines(vars(lock), ("version", "suite", "architecture", "python", "interpreter", "libc"))
     yield "[inputs]\n" + inputs(lock.inputs)
+    if lock.base:
+        yield from base(lock.base)
+    if lock.gpu:
+        yield from gpu(lock.gpu)
     if lock.env:
         yield "[env]\n" + lines(lock.env, sorted(lock.env))
     for pin in sorted(lock.data, key=lambda pin: pin.name):
@@ -48,11 +56,25 @@ def blocks(lock: Lock) -> Iterator[str]:
 
 def inputs(values: Inputs) -> str:
     """Return what was asked for, one list item on a line."""
-    text = lines(vars(values), ("base", "platform", "python"))
-    for key in ("apt", "pip", "constraints"):
+    text = lines(vars(values), ("base", "containerfile", "platform", "python", "build_base"))
+    for key in ("apt", "pip", "constraints", "build", "build_apt"):
         if items := getattr(values, key):
             text += f"{key} = [\n" + "".join(f"    {quoted(item)},\n" for item in items) + "]\n"
     return text
+
+
+def base(value: Base) -> Iterator[str]:
+    """Yield the base's tables; layers keep their stacking order."""
+    yield "[base]\n" + lines(vars(value), ("kind", "manifest", "system"))
+    yield "[base.config]\n" + lines(vars(value.config), ARTIFACT_KEYS)
+    for layer in value.layers:
+        yield "[[base.layer]]\n" + lines(vars(layer), BLOB_KEYS)
+
+
+def gpu(value: Gpu) -> Iterator[str]:
+    yield "[gpu]\n" + lines(vars(value), GPU_KEYS)
+    for code in value.code:
+        yield "[[gpu.code]]\n" + lines(vars(code), CODE_KEYS)
 
 
 def image(pin: ImagePin) -> Iterator[str]:
@@ -72,6 +94,8 @@ def lines(values: Mapping[str, object], keys: Iterable[str]) -> str:
 
 
 def scalar(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(scalar(item) for item in value) + "]"
     return str(value) if isinstance(value, int) else quoted(str(value))
 
 

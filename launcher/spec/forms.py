@@ -45,17 +45,14 @@ def matching(expected: str, pattern: str, hint: str | None = None) -> Form:
     return Form(expected=expected, schema={"type": "string", "pattern": f"^(?:{pattern})$"}, read=read)
 
 
-def one_of(*words: str, later: Mapping[str, str] | None = None) -> Form:
-    """Return the form of one of a few words. `later` holds words that come later, with what to do until then."""
+def one_of(*words: str) -> Form:
+    """Return the form of one of a few words."""
     expected = " or ".join(words)
 
     def read(node: Node, reading: Reading) -> str | None:
         text = text_of(node, reading, expected, traps=False)
         if text is None or text in words:
             return text
-        if later and text in later:
-            reading.add(node.where, f"`{text}` is not supported yet", later[text])
-            return None
         near = nearest(text, words)
         reading.add(
             node.where, f"expected {expected}, not {shortened(text)}", f"did you mean {near}?" if near else None

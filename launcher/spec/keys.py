@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.spec import environment, pip, workload
+from launcher.spec import environment, gpu, pip, workload
 from launcher.spec.forms import Form, amount, integer, one_of
 from launcher.spec.units import size_bytes, time_seconds
 
@@ -54,9 +54,18 @@ KEYS: tuple[Key, ...] = (
     key(
         "image.base",
         environment.BASE,
-        "The Debian suite that the image starts from, as `debian:<suite>`.",
+        "What the image starts from: a Debian suite, as `debian:<suite>`, or an image of a registry, as "
+        "`docker://HOST/NAME[:TAG][@sha256:...]`, whose digest goes into the lock.",
         "debian:bookworm",
         "debian:bookworm",
+    ),
+    key(
+        "image.containerfile",
+        environment.CONTAINERFILE,
+        "A Containerfile (Dockerfile) that takes the base's place. Docker or Podman builds it once, when the spec is "
+        "locked; its result is kept, so that it can be restored, and is never rebuilt.",
+        "none",
+        "Containerfile",
     ),
     key(
         "image.apt",
@@ -77,10 +86,41 @@ KEYS: tuple[Key, ...] = (
         "image.pip",
         pip.PIP,
         "Python requirements: a list (PEP 508), or the path of a requirements.txt or pyproject.toml, or "
-        "`{file: pyproject.toml, extras: [...], groups: [...]}`. Only wheels are used.",
+        "`{file: pyproject.toml, extras: [...], groups: [...]}`. Only wheels are used; what has none is named under "
+        "`image.build`.",
         "none",
         "[numpy>=2, scikit-learn]",
     ),
+    key("image.build", None, "Requirements that have no wheel, built once when the spec is locked.", "nothing", ""),
+    key(
+        "image.build.packages",
+        environment.BUILD_PACKAGES,
+        "The names of the distributions whose source may be built: their code runs then, without network, in an image.",
+        "none",
+        "[flash-attn]",
+    ),
+    key(
+        "image.build.apt",
+        environment.APT_LIST,
+        "Debian packages that only the image in which they are built has, such as compilers.",
+        "none",
+        "[g++, ninja-build]",
+    ),
+    key(
+        "image.build.base",
+        environment.BASE,
+        "What the image in which they are built starts from, in the words of `image.base`.",
+        "the image's own base",
+        "docker://registry.example.org/cuda:12.6-devel",
+    ),
+    key(
+        "image.cuda",
+        environment.VERSION,
+        "The CUDA version that the image has to have, quoted. It chooses nothing: an image with another is refused.",
+        "any",
+        '"12.6"',
+    ),
+    key("image.cudnn", environment.VERSION, "Likewise, the version of cuDNN.", "any", '"9.5"'),
     key(
         "image.env",
         environment.ENV,
@@ -88,7 +128,13 @@ KEYS: tuple[Key, ...] = (
         "none",
         "{OMP_NUM_THREADS: 4}",
     ),
-    key("image.platform", environment.PLATFORM, "The platform of the image.", "linux/amd64", "linux/amd64"),
+    key(
+        "image.platform",
+        environment.PLATFORM,
+        "The platform of the image: linux/amd64 or linux/arm64.",
+        "linux/amd64",
+        "linux/arm64",
+    ),
     key("code", None, "The working tree that a run uses, mounted read-only at /workspace.", "the spec's folder", ""),
     key("code.root", workload.ROOT, "The folder, counted from the spec's folder.", "the spec's folder", "."),
     key(
@@ -173,6 +219,23 @@ KEYS: tuple[Key, ...] = (
         "time_s",
     ),
     key(
+        "gpu", None, "What the nodes will have: an image that can't serve them is refused when it is locked.", "any", ""
+    ),
+    key(
+        "gpu.driver",
+        gpu.DRIVER,
+        "The oldest driver that the image has to work with.",
+        "any",
+        '">=550.54"',
+    ),
+    key(
+        "gpu.capability",
+        gpu.CAPABILITIES,
+        "Compute capabilities that the image has to have code for, quoted: one, or a list.",
+        "any",
+        '["8.0", "9.0"]',
+    ),
+    key(
         "outputs",
         workload.OUTPUTS,
         "Patterns of files below $LAUNCHER_OUTPUT_DIR that are kept when the run ends.",
@@ -181,8 +244,9 @@ KEYS: tuple[Key, ...] = (
     ),
     key(
         "determinism",
-        one_of("off", "seed", later={"strict": "write seed, and set your framework's deterministic mode in the code"}),
-        "`seed` sets PYTHONHASHSEED and the seeds that frameworks read from the environment; `off` sets nothing.",
+        one_of("off", "seed", "strict"),
+        "`seed` sets PYTHONHASHSEED and the seeds that frameworks read from the environment; `strict` seeds frameworks "
+        "too and turns on their deterministic modes; `off` sets nothing.",
         "seed",
         "seed",
     ),
@@ -200,10 +264,6 @@ LATER: tuple[Later, ...] = (
     Later(path="sweep", hint="write one value for each parameter, and run the spec once for each point"),
     Later(path="keep", hint="leave it out: everything is kept"),
     Later(path="bandwidth", hint="leave it out: transfers use what the network gives"),
-    Later(path="gpu", hint="write resources.gpus for the GPUs that a run needs"),
-    Later(path="image.cuda", hint="require a framework whose wheels bring CUDA, such as torch, below image.pip"),
-    Later(path="image.cudnn", hint="require a framework whose wheels bring cuDNN, such as torch, below image.pip"),
-    Later(path="image.containerfile", hint="write what you need below image.apt and image.pip"),
 )
 
 # What other tools of this field call the same thing.

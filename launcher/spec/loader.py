@@ -10,7 +10,7 @@ from launcher.errors import Problem, SpecError, Where
 from launcher.spec import command, nodes
 from launcher.spec.forms import is_empty
 from launcher.spec.keys import KEYS, LATER, SYNONYMS, Key
-from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec
+from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Resources, Spec
 from launcher.spec.nodes import Entry
 from launcher.spec.reading import Reading, nearest, said
 
@@ -30,6 +30,7 @@ def loads(text: str, path: str | Path) -> Spec:
     if isinstance(root, nodes.Mapping):
         fields = read_section(root, "", reading)
         check_command(root, fields, reading)
+        check_image(root, reading)
         if not reading.problems:
             return assemble(fields, file)
     elif not reading.problems:
@@ -127,6 +128,15 @@ def refuse(entry: Entry, section: str, known: list[str], reading: Reading) -> No
         reading.add(entry.where, "unknown key", f"known {f'in {section} ' if section else ''}are {', '.join(known)}")
 
 
+def check_image(root: nodes.Mapping, reading: Reading) -> None:
+    """Refuse keys of the image that exclude each other."""
+    image = next((e.value for e in root.entries if e.key == "image" and isinstance(e.value, nodes.Mapping)), None)
+    written = {entry.key: entry for entry in image.entries} if image else {}
+    if "base" in written and "containerfile" in written:
+        message = "a Containerfile takes the base's place, and `base` is there too"
+        reading.add(written["containerfile"].where, message, "leave one of them out; FROM names a Containerfile's base")
+
+
 def check_command(root: nodes.Mapping, fields: dict[str, Any], reading: Reading) -> None:
     """Check the places of `run` against the parameters, and the parameters against each other."""
     entries = {entry.key: entry for entry in root.entries}
@@ -153,7 +163,9 @@ def check_variables(params: tuple[Entry, ...], reading: Reading) -> None:
 
 def assemble(fields: dict[str, Any], file: Path) -> Spec:
     """Make the model of the fields that were given."""
-    image = ImageSpec(**fields.pop("image", {}))
+    written = fields.pop("image", {})
+    image = ImageSpec(**{**written, "build": Build(**written.get("build", {}))})
     code = CodeSpec(**{"root": file.parent, **fields.pop("code", {})})
     resources = Resources(**fields.pop("resources", {}))
-    return Spec(**fields, image=image, code=code, resources=resources, file=file)
+    gpu = GpuSpec(**fields.pop("gpu", {}))
+    return Spec(**fields, gpu=gpu, image=image, code=code, resources=resources, file=file)

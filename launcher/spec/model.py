@@ -22,13 +22,34 @@ class Pip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Build:
+    """Distributions that have no wheel and are built at lock time, and the image that they are built in.
+
+    `base` is None for the image's own base; `apt` is installed in the builder only.
+    """
+
+    packages: tuple[str, ...] = ()  # normalised names (PEP 503)
+    apt: tuple[str, ...] = ()
+    base: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """The environment: `base` is `debian:<suite>`; `python` is `X.Y` or None (the suite's own, when pip is used)."""
+    """The environment.
+
+    `base` is `debian:<suite>` or `docker://HOST/NAME[:TAG][@sha256:...]`; `containerfile` is absolute and takes the
+    base's place. `python` is `X.Y` or None (the base's own, when pip is used). `cuda` and `cudnn` are versions that
+    the image has to have, as `12.6`: nothing is chosen by them, what differs is refused.
+    """
 
     base: str = "debian:bookworm"
+    containerfile: Path | None = None
     apt: tuple[str, ...] = ()
     python: str | None = None
     pip: Pip = field(default_factory=Pip)
+    build: Build = field(default_factory=Build)
+    cuda: str | None = None
+    cudnn: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     platform: str = "linux/amd64"
 
@@ -63,6 +84,17 @@ class Gpus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuSpec:
+    """What the nodes will have, as the person knows them: an image that can't serve them all is refused.
+
+    `driver` is a lowest version, as "550.54"; `capability` holds compute capabilities, as "8.6".
+    """
+
+    driver: str | None = None
+    capability: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What one run needs. Memory in bytes, time in seconds."""
 
@@ -85,7 +117,8 @@ class Spec:
     data: tuple[DataSpec, ...] = ()
     resources: Resources = field(default_factory=Resources)
     outputs: tuple[str, ...] = ("**",)  # patterns below LAUNCHER_OUTPUT_DIR that are kept
-    determinism: Literal["off", "seed"] = "seed"  # "strict" comes later and is refused by the loader
+    gpu: GpuSpec = field(default_factory=GpuSpec)
+    determinism: Literal["off", "seed", "strict"] = "seed"
     seed: int = 0
     store: str | None = None  # a folder or file:// URL; None means the machine's default
     file: Path  # absolute path of the spec; never written to a lock or record
