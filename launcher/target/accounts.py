@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
+from launcher.image.tar_reader import Window, clean, members
 from launcher.target.model import Mount
-from launcher.target.untar import Window, clean, members
 
 if TYPE_CHECKING:
     from launcher.image.oci import Image
