@@ -17,6 +17,7 @@ from launcher.cli.output import print_json
 from launcher.cli.settings import settings
 from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
+from launcher.target import architecture
 from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def execute(
 
     Raises StillRunning, with nothing said in the store, when another attempt of the run is under way.
     """
+    architecture.refuse(architecture.of(work.image))
     local = target.open("local", cache, runtime=runtime)
     run, attempt = work.job.run, work.attempt
     local.claim(run)

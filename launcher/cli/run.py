@@ -58,10 +58,12 @@ def run_spec(
     from launcher.job import overridden, plan
     from launcher.lock import digest, dumps
     from launcher.store import keys
+    from launcher.target import architecture
     from launcher.target.model import Work
 
     cache, progress = Cache(), choose_progress()
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
+    architecture.refuse(lock.architecture)
     overrides = overridden(params, spec.params)
     opened, folder = execution.folder_store(place or spec.store)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))

@@ -16,6 +16,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CREATED = "1970-01-01T00:00:01Z"
+VARIANTS = {"arm64": "v8"}
 PATH = "/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -67,12 +68,17 @@ def environment(lock: Lock) -> dict[str, str]:
 def config_of(lock: Lock, layers: Sequence[Layer]) -> dict[str, object]:
     env = environment(lock)
     return {
-        "architecture": lock.architecture,
+        **platform(lock.architecture),
         "config": {"Cmd": ["/bin/sh"], "Env": [f"{key}={env[key]}" for key in sorted(env)], "WorkingDir": "/workspace"},
         "created": CREATED,
-        "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
     }
+
+
+def platform(architecture: str) -> dict[str, str]:
+    """Return what a config says of its platform; arm64 has a variant ("Image Configuration", platform variants)."""
+    variant = {"variant": VARIANTS[architecture]} if architecture in VARIANTS else {}
+    return {"architecture": architecture, "os": "linux", **variant}
 
 
 def manifest_of(config: bytes, identity: str, layers: Sequence[Layer]) -> dict[str, object]:
