@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from launcher.spec import nodes
 from launcher.spec.keys import KEYS, LATER, SYNONYMS
 from launcher.spec.loader import loads
-from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec
+from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Resources, Spec
 from launcher.spec.schema import example, json_schema, reference
 
 GOLDEN = Path(__file__).parent / "golden" / "spec"
@@ -69,18 +69,27 @@ def test_every_key_has_a_field_of_the_model_and_every_field_a_key() -> None:
     assert fields - {"file"} == keys
 
 
-MODELS: dict[str, Any] = {"": Spec, "image.": ImageSpec, "code.": CodeSpec, "resources.": Resources}
+MODELS: dict[str, Any] = {
+    "": Spec,
+    "image.": ImageSpec,
+    "image.build.": Build,
+    "code.": CodeSpec,
+    "gpu.": GpuSpec,
+    "resources.": Resources,
+}
 
 
 def test_synonyms_lead_to_keys_and_hide_none() -> None:
     paths = {key.path for key in KEYS}
     assert set(SYNONYMS.values()) <= paths
-    assert not set(SYNONYMS) & {key.name for key in KEYS}
+    for section in ("", "image", "code", "resources", "gpu"):  # where one would be found before the key that it hides
+        assert not set(SYNONYMS) & {key.name for key in KEYS if key.section == section}
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.example], ids=lambda key: key.path)
 def test_every_example_loads(key: Any, tmp_path: Path) -> None:
     (tmp_path / "data" / "mnist").mkdir(parents=True)
+    (tmp_path / "Containerfile").write_text("FROM scratch\n")
     needed = {"name": "name: a", "run": "run: 'true'"}
     params = ["params: {lr: 1}"] if key.path == "run" else []
     lines = [*(line for path, line in needed.items() if path != key.path), *params, *example(key)]

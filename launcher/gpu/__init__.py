@@ -1,1 +1,1 @@
-"""What an image needs of a node's GPUs, what a node has, and whether the two fit: values, the standard library alone."""
+"""What an image needs of GPUs, what a node has, and whether the two fit: values, and the standard library alone."""
