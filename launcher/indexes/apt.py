@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher.credentials import Login
 from launcher.errors import FetchError, ProcessError, Where
+from launcher.indexes.apt_distribution import DEBIAN, SOURCES_VARIABLE, Distribution
 from launcher.indexes.apt_format import SourceEntry, parse_sources, truth
 from launcher.process import run
 
-SOURCES_VARIABLE = "LAUNCHER_APT_SOURCES"
 APT = Path("/etc/apt")
 SCHEMES = ("http:", "https:", "file:")
 SECURITY = re.compile(r"(-security|/updates)$")
-GIVE_SOURCES = (
-    f"set {SOURCES_VARIABLE} to a sources file (or a folder of them) with a Debian mirror, such as\n"
-    "    deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://mirror.example.org/debian bookworm main"
-)
+GIVE_SOURCES = DEBIAN.give_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +49,7 @@ class Mirror:
     check_valid_until: bool
     check_date: bool
     where: Where
+    distribution: Distribution = DEBIAN
 
 
 def apt_config() -> AptConfig:
@@ -116,22 +114,26 @@ def parse_logins(words: list[str]) -> list[tuple[str, Login]]:
     ]
 
 
-def mirrors(config: AptConfig, suite: str, architecture: str) -> tuple[Mirror, ...]:
+def mirrors(
+    config: AptConfig, suite: str, architecture: str, distribution: Distribution = DEBIAN
+) -> tuple[Mirror, ...]:
     """Return the roots that may hold `suite`, in the order of the sources, each once for its kind.
 
-    Whether one is Debian's is known when its Release file has been read. Raises FetchError when there are none,
-    or when an entry for this suite can only be read by apt itself (cdrom:, mirror:, tor ...).
+    Whether one is the distribution's is known when its Release file has been read. Raises FetchError when there are
+    none, or when an entry for this suite can only be read by apt itself (cdrom:, mirror:, tor ...).
     """
+    hint = distribution.give_sources
     entries = [e for e in config.entries if not e.architectures or architecture in e.architectures]
     family = {suite, f"{suite}-updates", f"{suite}-security"}
     usable = [e for e in entries if e.uri.startswith(SCHEMES) and not any(s.endswith("/") for s in e.suites[:1])]
     for odd in (e for e in entries if not e.uri.startswith(SCHEMES)):
         if not usable or family & set(odd.suites):
             scheme = odd.uri.partition(":")[0]
-            raise FetchError(f"launcher can't read apt sources of kind `{scheme}:`", where=odd.where, hint=GIVE_SOURCES)
+            raise FetchError(f"launcher can't read apt sources of kind `{scheme}:`", where=odd.where, hint=hint)
     if not usable:
-        raise FetchError(f"this machine's apt sources name no mirror for {architecture}", hint=GIVE_SOURCES)
-    return merge(config, usable)
+        raise FetchError(f"this machine's apt sources name no mirror for {architecture}", hint=hint)
+    named = [] if distribution.everywhere else [e for e in usable if family & set(e.suites)]
+    return tuple(replace(one, distribution=distribution) for one in merge(config, named or usable))
 
 
 def usable_roots(config: AptConfig) -> tuple[str, ...]:

@@ -10,22 +10,14 @@ from pathlib import Path
 
 from launcher.digest import sha256_bytes
 from launcher.errors import FetchError, ProcessError, Where
+from launcher.indexes.apt_distribution import DEBIAN, Distribution
 from launcher.process import run
 
 ARMOUR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
 FINGERPRINT = re.compile(r"[0-9A-Fa-f]{40}!?")
 CLEARTEXT = b"-----BEGIN PGP SIGNED MESSAGE-----"
 END = b"-----END PGP SIGNATURE-----"
-DEFAULT_KEYRINGS = (
-    "/usr/share/keyrings/debian-archive-keyring.gpg",
-    "/usr/share/keyrings/debian-archive-keyring.pgp",
-    "/etc/apt/trusted.gpg",
-)
-TRUSTED_PARTS = "/etc/apt/trusted.gpg.d"
-GET_KEYS = (
-    "install Debian's keys (package debian-archive-keyring) or name the right keyring with Signed-By in the apt"
-    " source; there is no way to skip the check"
-)
+GET_KEYS = DEBIAN.get_keys
 OTHER_MIRROR = (
     "the mirror, or something on the way to it, is broken or lies: name another mirror; "
     "there is no way to skip the check"
@@ -47,25 +39,20 @@ class Keys:
         return sha256_bytes(b"".join(sha256_bytes(r).encode() for r in self.rings) + repr(self.fingerprints).encode())
 
 
-def keys_of(signed_by: str, where: Where) -> Keys:
-    """Read the keys that a Signed-By names, or this machine's Debian keys. Raises FetchError when there are none."""
+def keys_of(signed_by: str, where: Where, distribution: Distribution = DEBIAN) -> Keys:
+    """Read the keys that a Signed-By names, or this machine's own of the distribution. Raises FetchError when there
+    are none."""
     if "BEGIN PGP" in signed_by:
         block = "\n".join("" if line == "." else line for line in signed_by.splitlines())
         return Keys(rings=(dearmour(block.encode(), str(where)),))
     words = signed_by.replace(",", " ").split()
     prints = frozenset(word.rstrip("!").upper() for word in words if FINGERPRINT.fullmatch(word))
     paths = [Path(word) for word in words if not FINGERPRINT.fullmatch(word)]
-    rings = tuple(read_keyring(path, where) for path in paths or default_keyrings())
+    rings = tuple(read_keyring(path, where) for path in paths or distribution.found_keyrings())
     if not rings:
-        raise FetchError("this machine has no keys to check a Debian mirror with", hint=GET_KEYS, where=where)
+        message = f"this machine has no keys to check {distribution.mirror} with"
+        raise FetchError(message, hint=distribution.get_keys, where=where)
     return Keys(rings=rings, fingerprints=prints)
-
-
-def default_keyrings() -> list[Path]:
-    """Return Debian's keyring and what apt trusts (apt-secure(8))."""
-    parts = Path(TRUSTED_PARTS)
-    own = sorted(p for p in parts.iterdir() if p.suffix in (".gpg", ".asc")) if parts.is_dir() else []
-    return [path for path in [*map(Path, DEFAULT_KEYRINGS), *own] if path.is_file()]
 
 
 def read_keyring(path: Path, where: Where) -> bytes:

@@ -62,7 +62,7 @@ def fetch_release(web: Web, mirror: Mirror, suite: str, cache: Cache, progress: 
     it was verified with. Raises FetchError when the signature, the suite's name or the age isn't right.
     """
     place = f"{mirror.root}/dists/{suite}"
-    keys = keys_of(mirror.signed_by, mirror.where)
+    keys = keys_of(mirror.signed_by, mirror.where, mirror.distribution)
     slot = sha256_bytes(place.encode())
     kept = kept_text(cache, slot, keys)
     answer = web.get(f"{place}/InRelease", **(kept.validators if kept else {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import chain
 
 from launcher.errors import FetchError
 from launcher.indexes.apt import AptConfig, apt_config, usable_roots
@@ -37,16 +38,21 @@ class AptMirror:
             return
         web, roots = self.connect()
         failures: list[FetchError] = []
-        for root in roots:
+        others: list[str] = []  # roots with another file of that name: two distributions share many names
+        for root in chain(roots, others):
             with contextlib.ExitStack() as stack:
                 try:
                     stream = stack.enter_context(web.stream(f"{root}/{artifact.pool}"))
                 except FetchError as e:
                     failures.append(e)
                     continue
-                if stream is not None:
-                    yield stream
-                    return
+                if stream is None:
+                    continue
+                if root not in others and stream.left and artifact.size and stream.left != artifact.size:
+                    others.append(root)
+                    continue
+                yield stream
+                return
         if failures:  # a mirror that doesn't answer may well have it: that is another thing than "nobody has it"
             raise FetchError.of(problem for failure in failures for problem in failure.problems)
         yield None

@@ -1,20 +1,20 @@
-"""A Debian suite as it stands today: its own index, its updates and its security updates, from every mirror."""
+"""A suite of Debian or Ubuntu as it stands today: its own index, its updates and its security updates, from every mirror."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.cache import Cache
 from launcher.credentials import shown
 from launcher.errors import FetchError, ResolveError
-from launcher.indexes.apt import GIVE_SOURCES, Mirror, apt_config, mirrors
+from launcher.indexes.apt import Mirror, apt_config, mirrors
+from launcher.indexes.apt_distribution import DEBIAN, Distribution
 from launcher.indexes.apt_packages import PackageIndex, open_indexes
 from launcher.indexes.apt_release import Release, fetch_release
 from launcher.indexes.apt_web import Web
 from launcher.progress import Progress
 
-ORIGIN = "Debian"
 WITHOUT_POCKETS = ("sid", "unstable", "experimental")
 
 
@@ -26,23 +26,32 @@ class Suite:
     indexes: tuple[PackageIndex, ...]
 
 
-def open_suite(suite: str, architecture: str, cache: Cache, progress: Progress) -> Suite:
+def open_suite(
+    suite: str,
+    architecture: str,
+    cache: Cache,
+    progress: Progress,
+    *,
+    distribution: Distribution = DEBIAN,
+    components: tuple[str, ...] = (),
+) -> Suite:
     """Read the indexes of `suite`, `<suite>-updates` and `<suite>-security` where they exist.
 
+    `components` take the place of those that the sources name: what a base image was made from, for instance.
     Raises FetchError (no mirror, bad signature, unreachable, expired), ResolveError (no such suite), IntegrityError.
     """
     config = apt_config()
     web = Web(config)
     pockets = [
-        (mirror, pocket)
-        for mirror in mirrors(config, suite, architecture)
+        (replace(mirror, components=components or mirror.components), pocket)
+        for mirror in mirrors(config, suite, architecture, distribution)
         for pocket in ([f"{suite}-security"] if mirror.security else [suite, f"{suite}-updates"])
         if pocket == suite or suite not in WITHOUT_POCKETS
     ]
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = list(pool.map(lambda one: fetch_release(web, one[0], one[1], cache, progress), pockets))
-    releases = [release for release in found if release and release.origin == ORIGIN]
-    check_pockets(suite, pockets, releases, found)
+    releases = [release for release in found if release and release.origin == distribution.origin]
+    check_pockets(distribution, suite, pockets, releases, found)
     tell_missing(suite, pockets, found, progress)
     own = next(release for release in releases if release.suite == suite)
     indexes: list[PackageIndex] = []
@@ -57,18 +66,22 @@ def open_suite(suite: str, architecture: str, cache: Cache, progress: Progress) 
 
 
 def check_pockets(
-    suite: str, pockets: list[tuple[Mirror, str]], releases: list[Release], found: list[Release | None]
+    distribution: Distribution,
+    suite: str,
+    pockets: list[tuple[Mirror, str]],
+    releases: list[Release],
+    found: list[Release | None],
 ) -> None:
     """Refuse a suite that isn't there, and a mirror that lacks what the sources say that it has."""
     if not any(release.suite == suite for release in releases):
         asked = ", ".join(dict.fromkeys(shown(mirror.root) for mirror, pocket in pockets if pocket == suite))
         if not asked:
-            raise FetchError(
-                "this machine's apt sources name no Debian mirror, only security updates", hint=GIVE_SOURCES
-            )
+            message = f"this machine's apt sources name no {distribution.origin} mirror, only security updates"
+            raise FetchError(message, hint=distribution.give_sources)
+        other = "write base: debian:<codename>, such as debian:bookworm; or " if distribution is DEBIAN else ""
         raise ResolveError(
-            f"no Debian mirror of this machine has the suite `{suite}` (asked: {asked})",
-            hint="write base: debian:<codename>, such as debian:bookworm; or " + GIVE_SOURCES,
+            f"no {distribution.origin} mirror of this machine has the suite `{suite}` (asked: {asked})",
+            hint=other + distribution.give_sources,
         )
     for (mirror, pocket), release in zip(pockets, found, strict=True):
         if release is None and pocket in mirror.suites:
