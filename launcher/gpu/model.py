@@ -30,17 +30,18 @@ class Code:
 class Gpu:
     """What an image needs of a node's GPUs and their driver; the lock's `[gpu]` part.
 
-    `cuda` is the toolkit of the runtime inside, as "12.6"; `cudart`, `cudnn` and `nccl` are full versions or None
-    when the image has none. `driver` is the lowest driver that minor-version compatibility allows for this CUDA
-    (NVIDIA, "CUDA Compatibility"), `driver_exact` the one that its toolkit came with, which PTX needs.
+    `cuda` is the toolkit of the runtime inside, as "12.6", or "12" where nothing tells more; `cudart`, `cudnn` and
+    `nccl` are full versions or None when the image has none. `driver` is the lowest driver that minor-version
+    compatibility allows for this CUDA (NVIDIA, "CUDA Compatibility"), `driver_exact` the first that was made for this
+    X.Y, which its PTX needs; None where our table has no such CUDA yet.
     """
 
     cuda: str
     cudart: str | None = None
     cudnn: str | None = None
     nccl: str | None = None
-    driver: str
-    driver_exact: str
+    driver: str | None = None
+    driver_exact: str | None = None
     code: tuple[Code, ...] = ()
 
 

@@ -101,9 +101,9 @@ BASE: Mapping[str, Field] = {
     "config": Field(type=dict),
     "layer": TABLES,
 }
-DRIVER = Field(rule=matching(re.compile(r"\d+(\.\d+){1,2}"), "a driver's version such as 525.60.13"))
+DRIVER = Field(rule=matching(re.compile(r"\d+(\.\d+){1,2}"), "a driver's version such as 525.60.13"), optional=True)
 GPU: Mapping[str, Field] = {
-    "cuda": Field(rule=matching(re.compile(r"\d+\.\d+"), "CUDA's version such as 12.6")),
+    "cuda": Field(rule=matching(re.compile(r"\d+(\.\d+)?"), "CUDA's version such as 12.6")),
     "cudart": OPTIONAL_TEXT,
     "cudnn": OPTIONAL_TEXT,
     "nccl": OPTIONAL_TEXT,
