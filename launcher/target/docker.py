@@ -80,7 +80,7 @@ def options(container: Container) -> dict[str, Any]:
         "shm_size": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2,  # as a tmpfs of the kernel has
         "read_only": True,
         "init": True,
-        "network_mode": "host",
+        "network_mode": "host" if container.network else "none",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "stdin_open": False,

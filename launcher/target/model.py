@@ -37,7 +37,8 @@ class Mount:
 class Container:
     """One process tree in an image, fully decided: every runtime makes the same of it.
 
-    `user` and `group` are the numbers that files are written with. `env` is the whole environment.
+    `user` and `group` are the numbers that files are written with. `env` is the whole environment. Without
+    `network` there is none, not even the machine's own addresses.
     """
 
     run: str
@@ -48,6 +49,7 @@ class Container:
     user: int
     group: int
     cwd: str = "/workspace"
+    network: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,13 @@ def arguments(container: Container) -> list[str]:
     words += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", TMP, "--shm-size", f"{shared}b"]
     words += ["--cap-drop", "all", "--security-opt", "no-new-privileges", "--ulimit", "host"]
     words += ["--security-opt", "label=disable"]  # SELinux would hide the mounts, unless their files are relabelled
-    words += ["--network", os.environ.get(NETWORK, "host"), "--http-proxy=false", "--log-driver", "none"]
+    words += [
+        "--network",
+        os.environ.get(NETWORK, "host") if container.network else "none",
+        "--http-proxy=false",
+        "--log-driver",
+        "none",
+    ]
     words += ["--workdir", container.cwd, "--pull", "never", "--user", f"{container.user}:{container.group}"]
     words += ["--userns", "keep-id"] if container.user else []
     for name, value in container.env.items():

@@ -43,7 +43,7 @@ def main(plan_fd: int, report_fd: int) -> NoReturn:
 def outer(plan: dict[str, Any], report_fd: int) -> NoReturn:
     """Live outside: enter the namespaces, start the init, die with the launcher."""
     with step("namespaces"):
-        unshare_as(plan["uid"], plan["gid"])
+        unshare_as(plan["uid"], plan["gid"], network=plan["network"])
     kernel.prctl(kernel.PR_SET_PDEATHSIG, _signal.SIGKILL)  # after unshare, which clears it
     if os.getppid() != plan["parent"]:
         os._exit(NOT_STARTED)
@@ -59,9 +59,12 @@ def outer(plan: dict[str, Any], report_fd: int) -> NoReturn:
     os._exit(exit_code(watch(child)))
 
 
-def unshare_as(uid: int, gid: int) -> None:
-    """Make the namespaces, keeping the numbers that this user has (user_namespaces(7))."""
-    kernel.unshare(NAMESPACES)
+def unshare_as(uid: int, gid: int, *, network: bool) -> None:
+    """Make the namespaces, keeping the numbers that this user has (user_namespaces(7)).
+
+    Without `network` there is a namespace with nothing in it but a loopback that is down (network_namespaces(7)).
+    """
+    kernel.unshare(NAMESPACES if network else NAMESPACES | kernel.CLONE_NEWNET)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as stream:
             stream.write(text)

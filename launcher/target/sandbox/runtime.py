@@ -127,6 +127,7 @@ def described(container: Container, lower: list[str], stage: Path) -> dict[str, 
         "env": dict(container.env),
         "cwd": container.cwd,
         "umask": 0o022,
+        "network": container.network,
     }
 
 
