@@ -11,6 +11,7 @@ from launcher.digest import sha256_bytes
 from launcher.errors import FetchError, Problem
 from launcher.image import wheel as wheels
 from launcher.image.debian_layers import debian_layers
+from launcher.image.interop import runtime_plan
 from launcher.image.kept import note_layers, note_of, noted_layer, noted_layers
 from launcher.image.keys import debian_key
 from launcher.image.layers import LayerPlan, WheelFiles, skeleton, wheel_layers
@@ -33,7 +34,7 @@ def assemble(lock: Lock, cache: Cache, workers: int, progress: Progress) -> list
         with ThreadPoolExecutor(1) as beside:  # xz lets go of the interpreter's lock while wheels are listed
             planned = beside.submit(wheel_plans, lock, paths)
             debian_plans = debian_layers(debs, scratch, workers) if debian is None else []
-            plans = planned.result()
+            plans = [*planned.result(), runtime_plan(lock)]
         made = write_layers([*plans, *debian_plans], cache, scratch, workers, progress)
     if debian is None:
         debian = [made[plan.key] for plan in debian_plans]

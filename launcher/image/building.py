@@ -7,7 +7,7 @@ import os
 from launcher.cache import Cache
 from launcher.image.kept import note_layers, noted_layers
 from launcher.image.keys import debian_key, key_of
-from launcher.image.oci import Image, describe
+from launcher.image.oci import Image, describe, settings
 from launcher.lock.model import Lock
 from launcher.progress import SILENT, Progress
 
@@ -20,7 +20,8 @@ def build(lock: Lock, cache: Cache, *, workers: int = WORKERS, progress: Progres
     Raises FetchError when one isn't, ImageError when one can't be unpacked or two of them disagree,
     DiskFullError when the cache has no room. The result doesn't depend on `workers`.
     """
-    key = key_of("image", debian_key(lock), sorted(a.sha256 for a in lock.wheels), lock.python)
+    wheels = sorted(wheel.sha256 for wheel in lock.wheels)
+    key = key_of("image", debian_key(lock), wheels, lock.python, settings(lock))
     layers = noted_layers(cache, key)
     if layers is None:
         from launcher.image.assemble import assemble  # what unpacks archives is loaded when something has to be

@@ -8,7 +8,7 @@ from launcher.data import data_path
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.lock.model import Lock
 
-ASSEMBLER = 1
+ASSEMBLER = 2
 """Raised whenever the code makes other bytes of the same lock than before; part of every key."""
 
 RULES = ("debian-rules.toml", "graphviz-plugins.toml")

@@ -8,6 +8,7 @@ often lies high. The order is total and depends on nothing but the lock:
     packages    the other Debian packages
     system      what the rules made of all Debian packages: users, alternatives, dpkg's status
     python      the environment's skeleton and all small wheels
+    runtime     what Apptainer and enroot read, and places where runtimes mount something (interop.py)
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class LayerPlan:
     entries: Callable[[], list[Entry]]
 
 
-BASE, BIG, PACKAGES, SYSTEM, PYTHON = range(5)
+BASE, BIG, PACKAGES, SYSTEM, PYTHON, RUNTIME = range(6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.lock.model import Lock
@@ -65,11 +66,23 @@ def environment(lock: Lock) -> dict[str, str]:
     return {**own, **lock.env}
 
 
-def config_of(lock: Lock, layers: Sequence[Layer]) -> dict[str, object]:
+class Settings(TypedDict):
+    """What a container of the image starts with, in the config's words ("Image Configuration", config)."""
+
+    Cmd: list[str]
+    Env: list[str]
+    WorkingDir: str
+
+
+def settings(lock: Lock) -> Settings:
     env = environment(lock)
+    return {"Cmd": ["/bin/sh"], "Env": [f"{key}={env[key]}" for key in sorted(env)], "WorkingDir": "/workspace"}
+
+
+def config_of(lock: Lock, layers: Sequence[Layer]) -> dict[str, object]:
     return {
         **platform(lock.architecture),
-        "config": {"Cmd": ["/bin/sh"], "Env": [f"{key}={env[key]}" for key in sorted(env)], "WorkingDir": "/workspace"},
+        "config": settings(lock),
         "created": CREATED,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
     }
