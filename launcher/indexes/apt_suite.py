@@ -1,4 +1,4 @@
-"""A suite of Debian or Ubuntu as it stands today: its own index, its updates and its security updates, from every mirror."""
+"""A suite of Debian or Ubuntu as it stands today: its index, updates and security updates, from every mirror."""
 
 from __future__ import annotations
 

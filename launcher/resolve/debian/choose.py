@@ -97,12 +97,14 @@ def lift(
         return chosen
 
 
-def clashes(world: Universe, base: list[Root], asked: list[Root], suite: str) -> list[Problem]:
+def clashes(
+    world: Universe, base: list[Root], asked: list[Root], suite: str, fixed: Sequence[Candidate] = ()
+) -> list[Problem]:
     """Explain every clash: after each, go on without the requests that are part of it."""
     found: list[Problem] = []
     while True:
         try:
-            solve(world, [*base, *asked])
+            solve(world, [*base, *asked], fixed)
             return found
         except UnsolvableError as e:
             found.append(explain(e.core, world, suite))

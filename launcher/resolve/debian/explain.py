@@ -17,7 +17,7 @@ def explain(core: Iterable[Clause], world: Universe, suite: str) -> Problem:
     asked = sorted({label(c.root) for c in clauses if c.root and c.root.asked} | pinned(clauses, world))
     lines = merge(line for clause in clauses for line in lines_of(clause, world, suite))
     text = "\n".join([f"{headline(asked)} from {suite}:", *(f"  {line}" for line in lines)])
-    return Problem(message=text, hint=advice(asked))
+    return Problem(message=text, hint=advice_on_base(clauses, world) or advice(asked))
 
 
 def standing(clause: Clause) -> tuple[bool, bool, bool, bool, str]:
@@ -38,6 +38,21 @@ def headline(asked: list[str]) -> str:
         return "the base system can't be installed"
     names = " and ".join(f"`{name}`" for name in asked)
     return f"{names} can't be installed{' together' if len(asked) > 1 else ''}"
+
+
+def advice_on_base(clauses: Iterable[Clause], world: Universe) -> str:
+    """Say what helps where a base image stands in the way, or where only its other archives may have something."""
+    held = any((c.subject and c.subject.held) or (c.other and c.other.held) for c in clauses)
+    lacking = [c.group for c in clauses if c.kind == "needs" and not world.meeting(c.group)]
+    if held or any(relation.name in world.ground.packages for group in lacking for relation in group):
+        return "nothing of a base is upgraded or removed: take another base, or a newer tag of this one"
+    return elsewhere(world) if any(not world.versions(r.name) for group in lacking for r in group) else ""
+
+
+def elsewhere(world: Universe) -> str:
+    """Name the archives that only the base's own apt knows; "" when there are none."""
+    named = ", ".join(world.ground.foreign)
+    return f"the base also names {named}, which launcher doesn't use: install it in a Containerfile" if named else ""
 
 
 def advice(asked: list[str]) -> str:
@@ -61,7 +76,9 @@ def lines_of(clause: Clause, world: Universe, suite: str) -> Iterator[tuple[str,
         yield (*who, needs(clause.group, world, suite))
     elif clause.kind == "excludes" and clause.relation and clause.other:
         through = f", and {clause.other} provides it" if clause.other.name != clause.relation.name else ""
-        yield (*who, f"{clause.word} {clause.relation}{through}")
+        there = f", and the base has {clause.other}" if clause.other.held and not through else ""
+        of = " of the base" if clause.subject and clause.subject.held else ""
+        yield who[0], f"{who[1]}{of}", f"{clause.word} {clause.relation}{through}{there}"
     elif clause.kind == "versions":
         yield who[0], "", "can be installed in one version only"
     elif clause.kind == "root" and clause.root and not clause.root.asked:
@@ -74,6 +91,8 @@ def needs(group: Group, world: Universe, suite: str) -> str:
     if world.meeting(group):
         return text
     names = dict.fromkeys(relation.name for relation in group)
+    if based := [f"{name} {p.version}" for name in names if (p := world.ground.packages.get(name))]:
+        return f"{text}, but the base has {' and '.join(based)}"
     if held := [f"`{name}={world.pins[name]}`" for name in names if name in world.pins]:
         return f"{text}, but {' and '.join(held)} was asked for"
     there = [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from launcher.errors import Problem, ResolveError
+from launcher.resolve.debian.explain import elsewhere
 from launcher.resolve.debian.universe import Universe
 
 REQUEST = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)(?:=(?P<version>[A-Za-z0-9.+~:-]+))?")
@@ -39,6 +40,8 @@ def missing(world: Universe, name: str, version: str, suite: str) -> Problem | N
     if world.versions(name):
         return None
     providers = list(dict.fromkeys(c.name for c in world.providers(name)))
+    if any(c.held for c in world.providers(name)) and not version:
+        return None
     if providers and not version:
         hint = f"ask for one of {', '.join(providers)}"
         return Problem(message=f"`{name}` is a virtual package of {suite}", hint=hint) if len(providers) > 1 else None
@@ -48,6 +51,8 @@ def missing(world: Universe, name: str, version: str, suite: str) -> Problem | N
         return Problem(message=f"{suite} has no version {version} of `{name}`", hint=hint)
     near = nearest(world, name)
     hint = f"did you mean {near}?" if near else f"look for its Debian name on a machine with {suite}: apt search {name}"
+    if far := elsewhere(world):
+        hint = f"{hint}; {far}" if near else far
     return Problem(message=f"{suite} has no package `{name}`", hint=hint)
 
 

@@ -30,7 +30,7 @@ def needed(
 ) -> tuple[Candidate, ...]:
     """Leave out what a given-up choice has left behind: keep what the roots reach."""
     inside, reached = set(chosen), dict.fromkeys(fixed)
-    pending = [root.group for root in roots] + [group for c in fixed for group in c.depends]
+    pending = [root.group for root in roots] + [group for c in fixed if not c.held for group in c.depends]
     while pending:
         for candidate in universe.meeting(pending.pop()):
             if candidate in inside and candidate not in reached:
@@ -158,6 +158,8 @@ class Search:
         """Read the clauses of a candidate that has come into the set."""
         me = self.variable(candidate)
         self.expanded.add(me)
+        if candidate.held:  # what a base needs it has, or has never had
+            return
         for group in candidate.depends:
             meeting = [self.variable(c) for c in self.universe.meeting(group)]
             if me not in meeting:
@@ -167,6 +169,9 @@ class Search:
                 if other.name != candidate.name:
                     pair = [-me, -self.variable(other)]
                     self.add(Clause("excludes", pair, candidate, other=other, word=word, relation=relation))
+        for holder, word, relation in self.universe.objections(candidate):
+            pair = [-self.variable(holder), -me]
+            self.add(Clause("excludes", pair, holder, other=candidate, word=word, relation=relation))
         for other in self.universe.versions(candidate.name):
             if other is not candidate:
                 self.add(Clause("versions", [-me, -self.variable(other)], candidate, other=other))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from launcher.errors import ResolveError
 from launcher.indexes.apt_packages import Package, PackageIndex
 from launcher.lock.debian_version import holds, key
+from launcher.resolve.debian.base import EMPTY, Ground
 from launcher.resolve.debian.relation import Group, Relation, parse_relations
 
 PRIORITIES = {"required": 0, "important": 1, "standard": 2, "optional": 3, "extra": 4}
@@ -22,6 +23,7 @@ class Candidate:
     depends: tuple[Group, ...] = ()
     excludes: tuple[tuple[str, Relation], ...] = ()  # ("conflicts with" or "breaks", relation)
     provides: tuple[Relation, ...] = ()
+    held: bool = False  # it is in the base image, and stays
 
     @property
     def name(self) -> str:
@@ -36,7 +38,8 @@ class Candidate:
 
 
 class Universe:
-    """Packages by name. `kept` are versions that win over newer ones; `pins` are the only ones for their names."""
+    """Packages by name. `kept` are versions that win over newer ones; `pins` are the only ones for their names, and so
+    are the packages of `ground`, which are in the set whatever is asked for."""
 
     def __init__(
         self,
@@ -45,16 +48,26 @@ class Universe:
         *,
         kept: Mapping[str, Package] | None = None,
         pins: Mapping[str, str] | None = None,
+        ground: Ground = EMPTY,
     ) -> None:
         self.indexes = tuple(indexes)
         self.architecture = architecture
         self.kept = dict(kept or {})
         self.pins = dict(pins or {})
+        self.ground = ground
         self.preferred: frozenset[str] = frozenset()  # names that win among alternatives
         self.known: dict[tuple[str, str], Candidate] = {}
         self.by_name: dict[str, tuple[Candidate, ...]] = {}
         self.by_provided: dict[str, tuple[Candidate, ...]] = {}
         self.by_relation: dict[Relation, tuple[Candidate, ...]] = {}
+        self.by_name.update((p.name, (self.candidate(p, held=True),)) for p in ground.packages.values())
+        self.objecting: dict[str, list[tuple[Candidate, str, Relation]]] = {}
+        self.giving: dict[str, set[str]] = {}
+        for one in self.held():
+            for provided in one.provides:
+                self.giving.setdefault(provided.name, set()).add(one.name)
+            for word, relation in one.excludes:
+                self.objecting.setdefault(relation.name, []).append((one, word, relation))
 
     def versions(self, name: str) -> tuple[Candidate, ...]:
         """Return a package's versions: the kept one, then the newest first. A pin leaves just its own."""
@@ -66,6 +79,17 @@ class Universe:
             self.by_name[name] = tuple(dict.fromkeys(self.candidate(p) for p in [*kept, *listed] if self.allowed(p)))
         return self.by_name[name]
 
+    def held(self) -> tuple[Candidate, ...]:
+        """Return what is in the base image, in order of names."""
+        return tuple(self.by_name[name][0] for name in sorted(self.ground.packages))
+
+    def objections(self, candidate: Candidate) -> Iterator[tuple[Candidate, str, Relation]]:
+        """Yield the packages of the base that conflict with a candidate, the word for it, and their relation."""
+        for name in dict.fromkeys([candidate.name, *(provided.name for provided in candidate.provides)]):
+            for holder, word, relation in self.objecting.get(name, ()):
+                if holder.name != candidate.name and (meets(candidate, relation) or gives(candidate, relation)):
+                    yield holder, word, relation
+
     def offered(self, name: str) -> list[str]:
         """Return every version that the indexes list, whatever is pinned, the newest first."""
         found = {p.version for index in self.indexes for p in index.named(name) if self.fits(p)}
@@ -75,7 +99,7 @@ class Universe:
         """Return who provides a name: by priority and name, the preferred version first."""
         if name not in self.by_provided:
             names = {p.name for index in self.indexes for p in index.providers(name) if self.fits(p)}
-            names |= {p.name for p in self.kept.values() if name in p.provides}
+            names |= {p.name for p in self.kept.values() if name in p.provides} | self.giving.get(name, set())
             found = [c for one in sorted(names) for c in self.versions(one) if any(r.name == name for r in c.provides)]
             found.sort(key=lambda c: (PRIORITIES.get(c.package.priority, 3), c.name))
             self.by_provided[name] = tuple(found)
@@ -107,11 +131,12 @@ class Universe:
         pin = self.pins.get(package.name)
         return pin is None or holds(package.version, "=", pin)
 
-    def candidate(self, package: Package) -> Candidate:
+    def candidate(self, package: Package, held: bool = False) -> Candidate:
         """Return the one candidate for a name and version: the same version in two indexes is the same."""
         identity = (package.name, package.version)
         if identity not in self.known:
-            self.known[identity] = read(len(self.known) + 1, package, self.architecture)
+            made = read(len(self.known) + 1, package, self.architecture)
+            self.known[identity] = replace(made, held=held)
         return self.known[identity]
 
 
