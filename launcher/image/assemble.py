@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.digest import sha256_bytes
-from launcher.errors import FetchError, Problem
+from launcher.errors import FetchError, ImageError, Problem
 from launcher.image import wheel as wheels
+from launcher.image.base.layers import base_layers, base_tree
+from launcher.image.base.placing import over_base, placed
+from launcher.image.base.tree import BaseTree
 from launcher.image.debian_layers import debian_layers
 from launcher.image.interop import runtime_plan
 from launcher.image.kept import note_layers, note_of, noted_layer, noted_layers
 from launcher.image.keys import debian_key
-from launcher.image.layers import LayerPlan, WheelFiles, skeleton, wheel_layers
+from launcher.image.layers import LayerPlan, WheelFiles, refuse_too_many, skeleton, solo_layers, wheel_layers
 from launcher.image.listing import listing_bytes
-from launcher.image.oci import Layer
+from launcher.image.oci import NOTHING, Layer
 from launcher.image.tar import write_layer
-from launcher.lock.model import Artifact, Lock
+from launcher.lock.model import Artifact, Deb, Lock
 from launcher.progress import Progress, Task
 
 THREADS_PER_LAYER = 2  # one inflates and writes, one hashes; more layers at once than cores bear only wait
 
 
-def assemble(lock: Lock, cache: Cache, workers: int, progress: Progress) -> list[Layer]:
+def assemble(
+    lock: Lock, cache: Cache, workers: int, progress: Progress, base_env: Mapping[str, str] = NOTHING
+) -> list[Layer]:
     """Make whatever layers of a lock the cache lacks; return all of them in stacking order."""
     paths = artifact_paths(lock.artifacts, cache)
+    below = base_layers(lock.base, paths, cache, progress) if lock.base else []
+    tree = base_tree(lock.base, cache) if lock.base else None
     debs = [(deb, paths[deb.sha256]) for deb in lock.debs]
     key = debian_key(lock)
     debian = noted_layers(cache, key)
     with cache.scratch() as scratch:
         with ThreadPoolExecutor(1) as beside:  # xz lets go of the interpreter's lock while wheels are listed
-            planned = beside.submit(wheel_plans, lock, paths)
-            debian_plans = debian_layers(debs, scratch, workers) if debian is None else []
-            plans = [*planned.result(), runtime_plan(lock)]
+            planned = beside.submit(wheel_plans, lock, paths, tree)
+            debian_plans = debian_plans_of(lock, debs, tree, scratch, workers) if debian is None else []
+            runtime = runtime_plan(lock, tree, base_env)
+            plans = [*planned.result(), placed(runtime, tree) if tree else runtime]
         made = write_layers([*plans, *debian_plans], cache, scratch, workers, progress)
     if debian is None:
         debian = [made[plan.key] for plan in debian_plans]
         note_layers(cache, key, debian)
-    return stacked([*debian, *(made[plan.key] for plan in plans)])
+    refuse_too_many(len(below) + len(debian) + len(plans))
+    return stacked([*below, *debian, *(made[plan.key] for plan in plans)])
+
+
+def debian_plans_of(
+    lock: Lock, debs: Sequence[tuple[Deb, Path]], tree: BaseTree | None, scratch: Path, workers: int
+) -> list[LayerPlan]:
+    """Plan the layers of the Debian packages; over a base that lacks none there are none."""
+    if tree is None:
+        return debian_layers(debs, scratch, workers)
+    if not debs:
+        return []
+    raise ImageError("packages of Debian can't be put over a base yet")
 
 
 def stacked(layers: Sequence[Layer]) -> list[Layer]:
@@ -67,13 +87,26 @@ def artifact_paths(artifacts: Sequence[Artifact], cache: Cache) -> dict[str, Pat
     return {sha256: path for sha256, path in found.items() if path}
 
 
-def wheel_plans(lock: Lock, paths: dict[str, Path]) -> list[LayerPlan]:
+def wheel_plans(lock: Lock, paths: dict[str, Path], tree: BaseTree | None = None) -> list[LayerPlan]:
     """Plan the layers of the Python environment; none when the image has no Python."""
     if not lock.python:
         return []
     python = ".".join(lock.python.split(".")[:2])
     files = [WheelFiles(wheel=w, entries=tuple(wheels.read(paths[w.sha256], w.filename, python))) for w in lock.wheels]
-    return wheel_layers(files, skeleton(python, lock.python), python)
+    venv = skeleton(python, lock.python, lock.interpreter, base_has_python(lock))
+    plans = wheel_layers(files, venv, python, solo_layers(len(lock.base.layers) if lock.base else 0))
+    return plans if tree is None else over_base(plans, tree)
+
+
+def base_has_python(lock: Lock) -> bool:
+    """Tell whether the interpreter is the base's own, with packages that count, and not one of the .debs."""
+    debs = {deb.name for deb in lock.debs}
+    return lock.base is not None and not any(f"python{x}-minimal" in debs for x in short(lock.python))
+
+
+def short(version: str | None) -> list[str]:
+    """Return X.Y of a full version."""
+    return [".".join(version.split(".")[:2])] if version else []
 
 
 def layer(plan: LayerPlan, cache: Cache, scratch: Path, task: Task) -> Layer:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from launcher.digest import sha256_bytes
 from launcher.image.keys import key_of
 from launcher.image.layers import RUNTIME, LayerPlan, with_parents
-from launcher.image.oci import Settings, settings
+from launcher.image.oci import NOTHING, Settings, settings
 from launcher.image.tar import layer_chunks
 from launcher.image.tree import Bytes, Entry
 from launcher.lock.model import Lock
@@ -41,9 +41,9 @@ PLAIN = re.compile(r"(?![\"'])(?:(?!\$\{)[^\n])*")
 """Values that a line of enroot's /etc/environment carries as they are: it drops quotes and replaces `${NAME}`."""
 
 
-def runtime_plan(lock: Lock, tree: BaseTree | None = None) -> LayerPlan:
+def runtime_plan(lock: Lock, tree: BaseTree | None = None, base_env: Mapping[str, str] = NOTHING) -> LayerPlan:
     """Plan the layer for a lock; `tree` is what the layers of its base show, when it has one."""
-    entries = runtime_entries(settings(lock), tree, hosts=tree is not None or not lock.debs)
+    entries = runtime_entries(settings(lock, base_env), tree, hosts=tree is not None or not lock.debs)
     entries = with_parents(entries, standing(entries, tree))
     key = key_of("runtime", sha256_bytes(b"".join(layer_chunks(entries))))
     size = sum(entry.content.size for entry in entries if entry.content)

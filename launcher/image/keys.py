@@ -21,7 +21,19 @@ def key_of(*parts: object) -> str:
 
 def debian_key(lock: Lock) -> str:
     """Return the key of a lock's Debian layers; the group of a package decides where the layers are cut."""
-    return key_of("debian", sorted((deb.sha256, deb.group) for deb in lock.debs), rules_digest())
+    debs = sorted((deb.sha256, deb.group) for deb in lock.debs)
+    return key_of("debian", debs, rules_digest(), *([diff_ids(lock)] if lock.base else []))
+
+
+def image_key(lock: Lock, settings: object) -> str:
+    """Return the key of all layers of a lock's image; `settings` are those of its config."""
+    python = [lock.python, lock.interpreter]
+    return key_of("image", debian_key(lock), sorted(a.sha256 for a in lock.wheels), python, diff_ids(lock), settings)
+
+
+def diff_ids(lock: Lock) -> list[str]:
+    """Return the diff_ids of a lock's base, lowest layer first; none without one."""
+    return [blob.diff_id for blob in lock.base.layers] if lock.base else []
 
 
 @cache

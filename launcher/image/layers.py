@@ -27,6 +27,9 @@ BIG_BYTES = 20_000_000
 MOST_SOLO_LAYERS = (
     50  # of wheels, and of .debs; engines bear 125 in all (moby's maxLayerDepth); some overlay mounts bear fewer
 )
+MOST_LAYERS = 125
+FEW_LAYERS = 120  # what is aimed at, so that somebody may still build upon the image
+SHARED_LAYERS = 6  # layers of ours that aren't one artifact's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class LayerPlan:
 
 
 BASE, BIG, PACKAGES, SYSTEM, PYTHON, RUNTIME = range(6)
+HIDDEN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +94,27 @@ def link_to(holder: Mapping[str, str], files: Mapping[str, Entry], entry: Entry)
     return Entry(entry.path, "hardlink", files[target].mode, target=holder[target])
 
 
-def wheel_layers(files: Sequence[WheelFiles], skeleton: Sequence[Entry], python: str) -> list[LayerPlan]:
+def solo_layers(base: int) -> int:
+    """Return how many wheels, and how many .debs, may have layers of their own over `base` layers of a base."""
+    return max(0, min(MOST_SOLO_LAYERS, (FEW_LAYERS - base - SHARED_LAYERS) // 2))
+
+
+def refuse_too_many(count: int) -> None:
+    """Raise ImageError for more layers than engines bear."""
+    if count > MOST_LAYERS:
+        raise ImageError(
+            f"the image would have {count} layers, and engines bear {MOST_LAYERS}",
+            hint="take a base with fewer layers, or squash it: FROM it in a Containerfile and build with --squash",
+        )
+
+
+def wheel_layers(
+    files: Sequence[WheelFiles], skeleton: Sequence[Entry], python: str, most_solo: int = MOST_SOLO_LAYERS
+) -> list[LayerPlan]:
     """Cut the wheels into layers: big ones alone, the rest and the environment's skeleton in one, last."""
     refuse_conflicts([*((f.wheel.filename, f.entries) for f in files), ("the environment itself", skeleton)])
     ordered = sorted(files, key=lambda f: (-f.size, f.wheel.name, f.wheel.sha256))
-    solo = [f for f in ordered[:MOST_SOLO_LAYERS] if f.size >= BIG_BYTES]
+    solo = [f for f in ordered[:most_solo] if f.size >= BIG_BYTES]
     small = sorted((f for f in files if f not in solo), key=lambda f: f.wheel.name)
     return [*(solo_layer(f, python) for f in solo), small_layer(small, skeleton, python)]
 
@@ -116,7 +136,7 @@ def small_layer(files: Sequence[WheelFiles], skeleton: Sequence[Entry], python: 
     return LayerPlan(
         rank=PYTHON,
         name="python",
-        key=key_of("wheels", python, [f.wheel.sha256 for f in files]),
+        key=key_of("wheels", python, [f.wheel.sha256 for f in files], [said(entry) for entry in skeleton]),
         size=sum(f.size for f in files),
         entries=lambda: with_parents(entries.values(), {}),
     )
@@ -162,12 +182,22 @@ def same(one: Entry, other: Entry) -> bool:
     return b"".join(a.chunks()) == b"".join(b.chunks())
 
 
-def skeleton(python: str, full: str) -> list[Entry]:
-    """Return what makes `/opt/env` a virtual environment (PEP 405) of the image's own Python `X.Y`."""
-    config = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {full}\n"
+def said(entry: Entry) -> tuple[str, str, str]:
+    content = entry.content.data.decode() if isinstance(entry.content, Bytes) else ""
+    return (entry.path, entry.target, content)
+
+
+def skeleton(python: str, full: str, interpreter: str | None = None, system: bool = False) -> list[Entry]:
+    """Return what makes `/opt/env` a virtual environment (PEP 405) of the image's own Python `X.Y`.
+
+    With `system`, packages that the interpreter has itself are seen from within.
+    """
+    interpreter = interpreter or f"/usr/bin/python{python}"
+    home, seen = interpreter.rpartition("/")[0], "true" if system else "false"
+    config = f"home = {home}\ninclude-system-site-packages = {seen}\nversion = {full}\n"
     return [
         Entry("opt/env/pyvenv.cfg", "file", 0o644, Bytes(config.encode())),
-        Entry("opt/env/bin/python", "symlink", 0o777, target=f"/usr/bin/python{python}"),
+        Entry("opt/env/bin/python", "symlink", 0o777, target=interpreter),
         Entry("opt/env/bin/python3", "symlink", 0o777, target="python"),
         Entry(f"opt/env/bin/python{python}", "symlink", 0o777, target="python"),
         Entry(f"opt/env/lib/python{python}/site-packages", "dir", 0o755),

@@ -5,12 +5,14 @@ Source: OCI Image Format Specification 1.1, "Image Configuration" and "Image Man
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
 
 from launcher.digest import canonical_json, sha256_bytes
+from launcher.image.nvidia import nvidia_variables
 from launcher.lock.model import Lock
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
@@ -18,7 +20,10 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CREATED = "1970-01-01T00:00:01Z"
 VARIANTS = {"arm64": "v8"}
-PATH = "/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENV_PROGRAMS = "/opt/env/bin"
+FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"{ENV_PROGRAMS}:{FALLBACK_PATH}"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +57,30 @@ class Image:
         return [f"sha256:{layer.diff_id}" for layer in self.layers]
 
 
-def describe(lock: Lock, layers: Sequence[Layer]) -> Image:
-    """Return the image that these layers make under this lock."""
-    config = canonical_json(config_of(lock, layers))
+def describe(lock: Lock, layers: Sequence[Layer], base_env: Mapping[str, str] = NOTHING) -> Image:
+    """Return the image that these layers make under this lock; `base_env` is what the config of its base sets."""
+    config = canonical_json(config_of(lock, layers, base_env))
     identity = sha256_bytes(config)
     manifest = canonical_json(manifest_of(config, identity, layers))
     return Image(id=identity, config=config, manifest=manifest, layers=tuple(layers))
 
 
-def environment(lock: Lock) -> dict[str, str]:
-    """Return the image's environment: ours first, the spec's over it."""
+def environment(lock: Lock, base_env: Mapping[str, str] = NOTHING) -> dict[str, str]:
+    """Return the image's environment: a base's lowest, ours over it, the spec's over both."""
+    if lock.base:
+        return {**base_env, **own_on_base(lock, base_env), **lock.env}
     own = {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "VIRTUAL_ENV": "/opt/env"}
     return {**own, **lock.env}
+
+
+def own_on_base(lock: Lock, base_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what we set over a base's variables: it knows its programs and its locale, we know /opt/env."""
+    found = {"LANG": base_env.get("LANG", "C.UTF-8"), "PATH": base_env.get("PATH") or FALLBACK_PATH}
+    if not lock.python:
+        return found
+    rest = [folder for folder in found["PATH"].split(":") if folder != ENV_PROGRAMS]
+    found["PATH"] = ":".join([ENV_PROGRAMS, *rest])
+    return {**found, "PYTHONNOUSERSITE": "1", "VIRTUAL_ENV": "/opt/env"}
 
 
 class Settings(TypedDict):
@@ -74,15 +91,15 @@ class Settings(TypedDict):
     WorkingDir: str
 
 
-def settings(lock: Lock) -> Settings:
-    env = environment(lock)
+def settings(lock: Lock, base_env: Mapping[str, str] = NOTHING) -> Settings:
+    env = environment(lock, base_env)
     return {"Cmd": ["/bin/sh"], "Env": [f"{key}={env[key]}" for key in sorted(env)], "WorkingDir": "/workspace"}
 
 
-def config_of(lock: Lock, layers: Sequence[Layer]) -> dict[str, object]:
+def config_of(lock: Lock, layers: Sequence[Layer], base_env: Mapping[str, str] = NOTHING) -> dict[str, object]:
     return {
         **platform(lock.architecture),
-        "config": settings(lock),
+        "config": settings(lock, base_env),
         "created": CREATED,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
     }

@@ -46,4 +46,5 @@ def read_config(path: Path) -> BaseConfig:
 
 def variables(lines: list[str]) -> dict[str, str]:
     """Return what NAME=VALUE lines say; the last of a name counts."""
+    "".join(lines).encode()  # half of a surrogate pair, which JSON can spell, is no text
     return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals and name}
