@@ -16,6 +16,7 @@ from typing import Any
 
 from launcher.digest import canonical_json
 from launcher.errors import Problem, SpecError, StoreError, UsageError
+from launcher.gpu.model import Code, Gpu
 from launcher.spec.model import Gpus, Param, Resources, Spec
 
 JOB_VERSION = 1
@@ -45,6 +46,7 @@ class Job:
     determinism: str = "seed"
     seed: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
+    gpu: Gpu | None = None  # what the image needs of a node's GPUs, from its lock: checked on the node again
 
 
 def plan(
@@ -57,11 +59,12 @@ def plan(
     entropy: bytes,
     data: Mapping[str, str] | None = None,
     overrides: Mapping[str, Param] | None = None,
+    gpu: Gpu | None = None,
 ) -> list[Job]:
     """Return the jobs of a spec: one, until sweeps multiply them. Pure: `now` and `entropy` only make the run id.
 
-    `lock`, `image` and `code` are digests, `data` maps each input's name to its digest. Raises SpecError when a
-    parameter is infinite or not a number, which no JSON can carry.
+    `lock`, `image` and `code` are digests, `data` maps each input's name to its digest, `gpu` is the lock's.
+    Raises SpecError when a parameter is infinite or not a number, which no JSON can carry.
     """
     from launcher.spec.command import render
 
@@ -81,6 +84,7 @@ def plan(
         outputs=spec.outputs,
         determinism=spec.determinism,
         seed=spec.seed,
+        gpu=gpu,
     )
     return [job]
 
@@ -176,10 +180,19 @@ def from_json(data: bytes | str) -> Job:
             )
         resources = dict(told.pop("resources"))
         resources["gpus"] = Gpus(**resources["gpus"])
-        return Job(**{name: tupled(value) for name, value in told.items()}, resources=Resources(**resources))
+        gpu = gpu_from(told.pop("gpu", None))  # jobs from before there was one are read too
+        return Job(**{name: tupled(value) for name, value in told.items()}, resources=Resources(**resources), gpu=gpu)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         names = ", ".join(entry.name for entry in fields(Job))
         raise StoreError(f"this is no job: {e}", hint=f"a job has the keys {names}") from e
+
+
+def gpu_from(told: Mapping[str, Any] | None) -> Gpu | None:
+    """Read what an image needs of GPUs back from JSON's values."""
+    if told is None:
+        return None
+    code = tuple(Code(**{name: tupled(value) for name, value in one.items()}) for one in told["code"])
+    return Gpu(**{**told, "code": code})
 
 
 def tupled(value: Any) -> Any:

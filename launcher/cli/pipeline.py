@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache, disk_full
-from launcher.errors import LockError, Problem, UsageError
+from launcher.errors import LockError, Problem, ResolveError, UsageError
 from launcher.image import Image, build
 from launcher.image.keys import ASSEMBLER
 from launcher.lock import ImagePin, LayerPin, Lock, dumps, load
@@ -63,11 +63,17 @@ def relock(
     upgrade: Upgrade | None = None,
     image: bool = True,
 ) -> Lock:
-    """Resolve a spec, assemble its image to see that its parts agree, and write the lock if it changed."""
+    """Resolve a spec, assemble its image to see that its parts agree, and write the lock if it changed.
+
+    Raises ResolveError when what came out is not the CUDA, cuDNN, driver or GPUs that the spec asks for.
+    """
+    from launcher.lock.gpu import unmet
     from launcher.resolve import resolve
     from launcher.resolve.upgrade import Upgrade
 
     lock = resolve(spec, cache=cache, previous=previous, upgrade=upgrade or Upgrade(), progress=progress)
+    if wanting := unmet(spec, lock):
+        raise ResolveError.of(wanting)
     if image:
         lock = replace(lock, image=pin(build(lock, cache, progress=progress)))
     write_text(place, dumps(lock))

@@ -81,6 +81,7 @@ def run_spec(
         entropy=entropy,
         data=pins,
         overrides=overrides,
+        gpu=lock.gpu,
     )
     execution.remember_data(cache, pins, paths)
     execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())

@@ -68,9 +68,9 @@ def describe(lock: Lock, layers: Sequence[Layer], base_env: Mapping[str, str] = 
 def environment(lock: Lock, base_env: Mapping[str, str] = NOTHING) -> dict[str, str]:
     """Return the image's environment: a base's lowest, ours over it, the spec's over both."""
     if lock.base:
-        return {**base_env, **own_on_base(lock, base_env), **lock.env}
+        return {**base_env, **own_on_base(lock, base_env), **nvidia_variables(lock.gpu, base_env), **lock.env}
     own = {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "VIRTUAL_ENV": "/opt/env"}
-    return {**own, **lock.env}
+    return {**own, **nvidia_variables(lock.gpu), **lock.env}
 
 
 def own_on_base(lock: Lock, base_env: Mapping[str, str]) -> dict[str, str]:

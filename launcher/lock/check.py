@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from launcher.cache import Cache
 from launcher.errors import LauncherError, Problem, Where
 from launcher.lock.data import pin_data
+from launcher.lock.gpu import unmet
 from launcher.lock.inputs import inputs
 from launcher.lock.model import Lock
 from launcher.lock.requirements import display
@@ -30,7 +31,8 @@ def problems(lock: Lock, spec: Spec, *, cache: Cache | None = None, progress: Pr
     found = [*differing_inputs(lock, spec), *differing_env(lock, spec)]
     found += differing_data(lock, spec, cache or Cache(), progress)
     file = display(spec.file)
-    return tuple(Problem(message=text, where=Where(file=file, key=key)) for key, text in found)
+    unfit = (Problem(message=text, where=Where(file=file, key=key)) for key, text in found)
+    return (*unfit, *unmet(spec, lock))
 
 
 def differing_inputs(lock: Lock, spec: Spec) -> Iterator[tuple[str, str]]:
