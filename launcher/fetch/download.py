@@ -12,6 +12,7 @@ from typing import TypeVar
 from launcher.cache import Cache, disk_full
 from launcher.digest import CHUNK_BYTES
 from launcher.errors import FetchError, IntegrityError, Problem, StoreError
+from launcher.fetch.partial import Resumable, claimed, gather
 from launcher.indexes.source import Source, Stream
 from launcher.lock.model import Artifact
 from launcher.progress import SILENT, Progress, Task
@@ -99,12 +100,10 @@ def search(
     result = Search(artifact=artifact)
     for source in (source for source in sources if isinstance(artifact, source.holds)):
         try:
-            with source.open(artifact) as stream:
-                if stream is None:
-                    result.looked.append(f"{source.name}: has no such file")
-                    continue
-                result.path = take(stream, artifact, source, cache, scratch, task)
-            break
+            result.path = take(artifact, source, cache, scratch, task)
+            if result.path:
+                break
+            result.looked.append(f"{source.name}: has no such file")
         except IntegrityError as e:
             result.lies.append(e.problems[0].message)
         except (FetchError, StoreError) as e:
@@ -117,17 +116,49 @@ def search(
     return result
 
 
-def take(stream: Stream, artifact: Artifact, source: Source, cache: Cache, scratch: Path, task: Task) -> Path:
+def take(artifact: Artifact, source: Source, cache: Cache, scratch: Path, task: Task) -> Path | None:
+    """Fetch a file from one source into the cache; None when it hasn't got it. Raises IntegrityError, FetchError."""
+    if isinstance(source, Resumable):
+        with claimed(cache, artifact.sha256) as part:
+            if part:
+                return take_resuming(artifact, source, source.name, cache, part, task)
+    with source.open(artifact) as stream:
+        return take_whole(stream, artifact, source, cache, scratch, task) if stream else None
+
+
+def take_whole(stream: Stream, artifact: Artifact, source: Source, cache: Cache, scratch: Path, task: Task) -> Path:
     """Copy a stream to scratch, check it, and move it into the cache. Raises IntegrityError, FetchError."""
     part = scratch / artifact.sha256
     try:
         sha256, size = copy(stream, part, artifact, task)
         if wrong := mismatch(artifact, sha256, size):
             task.advance(-size)
-            raise wrong_bytes(artifact, source, wrong, size)
+            raise wrong_bytes(artifact, source.name, wrong, size)
         return cache.adopt("artifacts", artifact.sha256, part)
     finally:
         part.unlink(missing_ok=True)
+
+
+def take_resuming(
+    artifact: Artifact, source: Resumable, name: str, cache: Cache, part: Path, task: Task
+) -> Path | None:
+    """Fetch what a partial file lacks. When the whole is wrong it is fetched anew before anybody is called a liar."""
+    if path := cache.find("artifacts", artifact.sha256):  # another process has just brought it
+        return path
+    while True:
+        fresh = not part.exists()
+        if (found := gather(source, artifact, part, task)) is None:
+            return None
+        wrong = mismatch(artifact, *found)
+        if wrong is None:
+            return cache.adopt("artifacts", artifact.sha256, part)
+        task.advance(-found[1])
+        error = wrong_bytes(artifact, name, wrong, found[1])
+        if isinstance(error, FetchError):
+            raise error  # ended early: the part is kept
+        part.unlink(missing_ok=True)
+        if fresh:
+            raise error
 
 
 def copy(stream: Stream, part: Path, artifact: Artifact, task: Task) -> tuple[str, int]:
@@ -152,11 +183,11 @@ def mismatch(artifact: Artifact, sha256: str, size: int) -> str | None:
     return f"sha256 {sha256}, and {artifact.sha256} was expected" if sha256 != artifact.sha256 else None
 
 
-def wrong_bytes(artifact: Artifact, source: Source, wrong: str, size: int) -> FetchError | IntegrityError:
+def wrong_bytes(artifact: Artifact, name: str, wrong: str, size: int) -> FetchError | IntegrityError:
     """Tell a file that ends too early, which is trouble of the network, from one that is another."""
     if artifact.size and size < artifact.size:
-        return FetchError(f"{source.name}: {artifact.filename} ended early: {wrong}")
-    return IntegrityError(f"{source.name} gave a wrong {artifact.filename}: {wrong}")
+        return FetchError(f"{name}: {artifact.filename} ended early: {wrong}")
+    return IntegrityError(f"{name} gave a wrong {artifact.filename}: {wrong}")
 
 
 def failures(searches: Iterable[Search], sources: Sequence[Source]) -> list[Problem]:
