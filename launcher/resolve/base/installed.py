@@ -1,0 +1,61 @@
+"""What a base's Python has installed already: it counts when requirements are resolved, and is never replaced.
+
+Source: PyPA, "Recording installed projects"; PEP 566 metadata; Debian's Python policy for dist-packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.parser import HeaderParser
+
+from launcher.image.base.tree import BaseTree
+from launcher.resolve.base.python import Interpreter
+from launcher.resolve.stubs import Installed
+
+DEBIAN = "usr/lib/python3/dist-packages"
+
+
+def installed(tree: BaseTree, python: Interpreter) -> tuple[Installed, ...]:
+    """Return the distributions that the interpreter sees, by name; of two, the one that it imports."""
+    found: dict[str, Installed] = {}
+    for folder in folders(tree, python):
+        for each in in_folder(tree, folder):
+            found.setdefault(each.name, each)
+    return tuple(found[name] for name in sorted(found))
+
+
+def folders(tree: BaseTree, python: Interpreter) -> list[str]:
+    """Return where an interpreter looks for packages, in its order."""
+    name = f"python{python.short}"
+    if python.prefix == "usr" and tree.exists(DEBIAN):
+        return [f"usr/local/lib/{name}/dist-packages", DEBIAN, f"usr/lib/{name}/dist-packages"]
+    local = [f"usr/local/{lib}/{name}/site-packages" for lib in ("lib64", "lib")] if python.prefix == "usr" else []
+    own = [f"{python.prefix}/{lib}/{name}/site-packages" for lib in ("lib64", "lib")]
+    return [folder for folder in (*local, *own) if tree.exists(folder)]
+
+
+def in_folder(tree: BaseTree, folder: str) -> Iterator[Installed]:
+    for name in tree.names(folder):
+        metadata = {".dist-info": "/METADATA", ".egg-info": "/PKG-INFO"}.get(name[-10:])
+        if metadata is None:
+            continue
+        text = tree.text(f"{folder}/{name}{metadata}")
+        if text is None and name.endswith(".egg-info"):
+            text = tree.text(f"{folder}/{name}")  # a single file, as distutils wrote it
+        if text and (each := read(text)):
+            yield each
+
+
+def read(text: str) -> Installed | None:
+    """Read a distribution's metadata; None when it has no name or no version that packaging knows."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    headers = HeaderParser().parsestr(text)
+    try:
+        name, version = canonicalize_name(headers["Name"] or ""), str(Version(headers["Version"] or ""))
+    except InvalidVersion:
+        return None
+    extras = tuple(headers.get_all("Provides-Extra") or ())
+    requires = tuple(line for line in headers.get_all("Requires-Dist") or () if "extra" in line.partition(";")[2])
+    return Installed(name=name, version=version, extras=extras, requires=requires) if name else None
