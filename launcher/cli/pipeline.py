@@ -99,15 +99,15 @@ def built(
     if any(cache.find("artifacts", artifact.sha256) is None for artifact in lock.artifacts):
         from launcher.fetch import fetch
 
-        fetch(lock.artifacts, cache, usual_sources(spec) if sources is None else sources, progress)
+        fetch(lock.artifacts, cache, usual_sources(spec, lock) if sources is None else sources, progress)
     return build(lock, cache, progress=progress)
 
 
-def usual_sources(spec: Spec | None) -> Sequence[Source]:
-    from launcher.fetch import default_sources
+def usual_sources(spec: Spec | None, lock: Lock) -> Sequence[Source]:
+    from launcher.fetch import base_sources, default_sources
     from launcher.lock.inputs import asked_python
 
-    return default_sources(asked_python(spec).options if spec else None)
+    return [*default_sources(asked_python(spec).options if spec else None), *base_sources(lock)]
 
 
 def expected(lock: Lock, image: Image) -> Image:

@@ -39,7 +39,7 @@ def rebuild(lock: Path, store: str | None, offline: bool, output: Path | None, a
 
         check_output(output)
     cache, progress = Cache(), choose_progress()
-    sources = places(store, offline)
+    sources = places(store, offline, pinned)
     image = built(pinned, cache, progress, sources=sources)
     if output:
         write_archive(image, output)
@@ -48,9 +48,9 @@ def rebuild(lock: Path, store: str | None, offline: bool, output: Path | None, a
     return 1 if differing else 0
 
 
-def places(store: str | None, offline: bool) -> list[Source]:
+def places(store: str | None, offline: bool, lock: Lock) -> list[Source]:
     """Return where artifacts may come from: the vault, then what this machine is configured for."""
-    from launcher.fetch import default_sources
+    from launcher.fetch import base_sources, default_sources
 
     found: list[Source] = []
     if store:
@@ -58,7 +58,7 @@ def places(store: str | None, offline: bool) -> list[Source]:
         from launcher.vault import VaultSource
 
         found.append(VaultSource(stores.open_to_read(store)))
-    return found if offline else [*found, *default_sources()]
+    return found if offline else [*found, *default_sources(), *base_sources(lock)]
 
 
 def compare(lock: Lock, image: Image, cache: Cache, sources: list[Source]) -> list[dict[str, object]]:
