@@ -1,4 +1,4 @@
-"""A spec to its lock: Debian first, then Python for what Debian gives, then data; everything fetched and checked."""
+"""A spec to its lock: the system first, then Python for what it gives, then data; everything fetched and checked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from launcher.lock.model import Lock, Wheel
 from launcher.lock.requirements import Asked
 from launcher.progress import SILENT, Progress
 from launcher.resolve.python import resolve_python
+from launcher.resolve.system import REGISTRY, System, debian, over_base
 from launcher.resolve.upgrade import KEEP, Upgrade
 from launcher.spec.model import Spec
 
 if TYPE_CHECKING:
-    from launcher.resolve.debian import DebianSet
+    from launcher.resolve.base import Resolved
 
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}  # OCI's word -> Debian's
 
@@ -51,17 +52,19 @@ def resolve(
     """
     asked = asked_python(spec)
     architecture = architecture_of(spec)
-    base, wheels = packages(spec, asked, architecture, previous, upgrade, cache, progress)
+    system, wheels = packages(spec, asked, architecture, previous, upgrade, cache, progress)
     data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
-    paths = fetch((*base.debs, *wheels), cache, default_sources(asked.options, strict=True), progress)
+    paths = fetch((*system.debs, *wheels), cache, default_sources(asked.options, strict=True), progress)
     return Lock(
         inputs=inputs(spec, asked),
-        suite=base.suite,
+        suite=system.suite,
         architecture=architecture,
-        python=base.python,
-        libc=base.libc,
+        python=system.python,
+        interpreter=system.interpreter,
+        libc=system.libc,
+        base=system.base,
         env=dict(sorted(spec.image.env.items())),
-        debs=tuple(sorted(fill_sizes(base.debs, paths), key=lambda deb: deb.name)),
+        debs=tuple(sorted(fill_sizes(system.debs, paths), key=lambda deb: deb.name)),
         wheels=fill_sizes(wheels, paths),
         data=data,
     )
@@ -83,54 +86,66 @@ def packages(
     upgrade: Upgrade,
     cache: Cache,
     progress: Progress,
-) -> tuple[DebianSet, tuple[Wheel, ...]]:
-    """Resolve Debian, and Python for what it gives.
+) -> tuple[System, tuple[Wheel, ...]]:
+    """Resolve the system, and Python for what it gives.
 
     When there is a lock already, its Python and libc are most likely those that come out again: then both are asked
     at the same time, which halves the time of a lock that changes nothing.
     """
+    if found := base_of(spec, previous, upgrade, cache, progress):
+        system = over_base(found, spec, asked, architecture, previous, upgrade, cache, progress)
+        return system, python(asked, target_of(system, architecture), previous, upgrade, cache, progress, found)
     guess = likely(previous, architecture)
     with ThreadPoolExecutor(1) as pool:
         early = pool.submit(python, asked, guess, previous, upgrade, cache, progress) if guess else None
-        base = debian(spec, architecture, previous, upgrade, cache, progress)
-        target = Target(python=base.python, libc=base.libc, architecture=architecture)
+        system = debian(spec, architecture, previous, upgrade, cache, progress)
+        target = target_of(system, architecture)
         if early and guess == target:
-            return base, early.result()
-    return base, python(asked, target, previous, upgrade, cache, progress)
+            return system, early.result()
+    return system, python(asked, target, previous, upgrade, cache, progress)
 
 
-def likely(previous: Lock | None, architecture: str) -> Target | None:
-    if previous is None or previous.python is None:
+def base_of(spec: Spec, previous: Lock | None, upgrade: Upgrade, cache: Cache, progress: Progress) -> Resolved | None:
+    """Return the base that isn't our own Debian, in the cache and looked into; None for our own."""
+    if not spec.image.base.startswith(REGISTRY):
         return None
-    return Target(python=previous.python, libc=previous.libc, architecture=architecture)
+    from launcher.resolve.base import resolve_base
 
-
-def debian(
-    spec: Spec, architecture: str, previous: Lock | None, upgrade: Upgrade, cache: Cache, progress: Progress
-) -> DebianSet:
-    from launcher.resolve.debian import resolve_debian
-
-    return resolve_debian(
-        base=spec.image.base,
-        apt=spec.image.apt,
-        python=spec.image.python,
-        architecture=architecture,
-        previous=previous.debs if previous and previous.inputs.base == spec.image.base else (),
-        upgrade=upgrade,
+    return resolve_base(
+        spec.image.base,
+        spec.image.platform,
+        previous,
+        upgrade,
         cache=cache,
+        python=spec.image.python,
         progress=progress,
     )
 
 
+def target_of(system: System, architecture: str) -> Target | None:
+    if system.python is None:
+        return None
+    return Target(python=system.python, libc=system.libc, architecture=architecture)
+
+
+def likely(previous: Lock | None, architecture: str) -> Target | None:
+    if previous is None or previous.python is None or previous.base:
+        return None
+    return Target(python=previous.python, libc=previous.libc, architecture=architecture)
+
+
 def python(
     asked: Asked,
-    target: Target,
+    target: Target | None,
     previous: Lock | None,
     upgrade: Upgrade,
     cache: Cache,
     progress: Progress,
+    found: Resolved | None = None,
 ) -> tuple[Wheel, ...]:
-    """Resolve the Python requirements for what the base has."""
+    """Resolve the Python requirements for what the system has; `found` is its base, whose own packages count."""
+    if target is None:
+        return ()
     check_python(asked, target.python)
     wheels = resolve_python(
         asked.requirements,
@@ -141,6 +156,7 @@ def python(
         previous=previous.wheels if previous else (),
         upgrade=upgrade,
         indexes=configured(asked.options),
+        installed=found.installed if found else (),
         cache=cache,
         progress=progress,
     )
