@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.digest import sha256_bytes
+from launcher.image.base.tree import BaseTree
 from launcher.image.debian import compose
+from launcher.image.debian.system import OF_BASE
 from launcher.image.keys import key_of
 from launcher.image.layers import (
     BASE,
@@ -23,17 +25,24 @@ from launcher.image.tree import Bytes, Entry
 from launcher.lock.model import Deb
 
 
-def debian_layers(debs: Sequence[tuple[Deb, Path]], scratch: Path, workers: int) -> list[LayerPlan]:
-    """Return the layers of these packages; one that would be empty is left out."""
-    tree = compose(debs, scratch, workers=workers)
+def debian_layers(
+    debs: Sequence[tuple[Deb, Path]],
+    scratch: Path,
+    workers: int,
+    base: BaseTree | None = None,
+    most_solo: int = MOST_SOLO_LAYERS,
+) -> list[LayerPlan]:
+    """Return the layers of these packages; one that would be empty is left out, and so is all that is `base`'s own."""
+    tree = compose(debs, scratch, workers=workers, base=base)
     folders = {path: entry for path, entry in tree.entries.items() if entry.kind == "dir"}
     by_owner: dict[str, list[Entry]] = defaultdict(list)
     for path, entry in tree.entries.items():
-        by_owner[tree.owners[path]].append(entry)
+        if tree.owners[path] != OF_BASE:
+            by_owner[tree.owners[path]].append(entry)
     pins = {deb.name: deb for deb, _ in debs}
-    base = [name for name in sorted(pins) if pins[name].group == "base"]
+    lowest = [name for name in sorted(pins) if pins[name].group == "base"]
     extra = sorted((n for n in pins if pins[n].group == "apt"), key=lambda n: (-weight(by_owner[n]), n))
-    solo = [name for name in extra[:MOST_SOLO_LAYERS] if weight(by_owner[name]) >= BIG_BYTES]
+    solo = [name for name in extra[:most_solo] if weight(by_owner[name]) >= BIG_BYTES]
     rest = sorted(set(extra) - set(solo))
 
     def cut(rank: int, name: str, owners: Sequence[str]) -> LayerPlan:
@@ -43,7 +52,7 @@ def debian_layers(debs: Sequence[tuple[Deb, Path]], scratch: Path, workers: int)
         return LayerPlan(rank=rank, name=name, key=key, size=weight(entries), entries=lambda: entries)
 
     return [
-        *([cut(BASE, "base", base)] if base else []),
+        *([cut(BASE, "base", lowest)] if lowest else []),
         *(cut(BIG, f"{name} {pins[name].version}", [name]) for name in solo),
         *([cut(PACKAGES, "packages", rest)] if rest else []),
         *([cut(SYSTEM, "system", [""])] if by_owner[""] else []),

@@ -61,6 +61,8 @@ class Wishes:
 
 def accounts(system: System) -> None:
     """Write /etc/passwd and /etc/group, and /etc/shadow and /etc/gshadow where the package passwd is in the image."""
+    if system.base is not None and system.exists("/etc/passwd"):
+        return  # see added_accounts
     passwd = system.text("/usr/share/base-passwd/passwd.master")
     group = system.text("/usr/share/base-passwd/group.master")
     if passwd is None or group is None:
@@ -131,7 +133,7 @@ def chosen(wanted: int | None, taken: set[int]) -> int:
 def collect(system: System) -> Wishes:
     """Gather what sysusers.d files, simple calls in postinst scripts and our own table ask for."""
     wishes = Wishes()
-    for entry in system.below("/usr/lib/sysusers.d"):
+    for entry in filter(lambda entry: system.is_added(entry.path), system.below("/usr/lib/sysusers.d")):
         for line in (system.text(entry.path) or "").splitlines():
             read_sysusers(line, wishes)
     for name in sorted(system.packages):

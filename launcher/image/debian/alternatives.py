@@ -36,8 +36,43 @@ def alternatives(system: System) -> None:
         if system.find(choice.path):
             names.setdefault(choice.name, {})[choice.path] = choice
     for name in sorted(names):
-        choices = [names[name][path] for path in sorted(names[name])]
-        install(system, choices, max(choices, key=lambda choice: choice.priority))
+        before = read_state(name, system.kept_text(f"{STATE}/{name}"))
+        together = {**{choice.path: choice for choice in before.choices}, **names[name]}
+        choices = [together[path] for path in sorted(together)]
+        current = system.entries.get(system.place(f"{FOLDER}/{name}"))
+        if before.manual:
+            system.rewrite(f"{STATE}/{name}", state(choices, before.link, before.manual))
+        else:
+            install(
+                system, choices, max(choices, key=lambda c: (c.priority, bool(current and current.target == c.path)))
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What a base image has of a name. `manual` tells that somebody has chosen by hand: that stays."""
+
+    manual: bool = False
+    link: str = ""
+    choices: tuple[Choice, ...] = ()
+
+
+def read_state(name: str, text: str) -> Before:
+    """Read the file in which update-alternatives keeps a name (its write of it is `state`); odd ones say nothing."""
+    rows = iter(text.split("\n"))
+    try:
+        mode, link = next(rows), next(rows)
+        slaves = []
+        while slave := next(rows):
+            slaves.append((slave, next(rows)))
+        choices = []
+        while path := next(rows):
+            priority, paths = int(next(rows)), {slave: (at, next(rows)) for slave, at in slaves}
+            own = {slave: pair for slave, pair in paths.items() if pair[1]}
+            choices.append(Choice(name=name, link=link, path=path, priority=priority, slaves=own))
+    except (StopIteration, ValueError):
+        return Before()
+    return Before(manual=mode == "manual", link=link, choices=tuple(choices))
 
 
 def all_choices(system: System) -> Iterator[Choice]:
@@ -89,7 +124,7 @@ def install(system: System, choices: list[Choice], best: Choice) -> None:
         link, path = best.slaves[name]
         if system.find(path):
             put_link(system, link, name, path)
-    system.write(f"{STATE}/{best.name}", state(choices, best.link))
+    system.rewrite(f"{STATE}/{best.name}", state(choices, best.link))
 
 
 def put_link(system: System, link: str, name: str, path: str) -> None:
@@ -100,10 +135,15 @@ def put_link(system: System, link: str, name: str, path: str) -> None:
         system.link(link, f"{FOLDER}/{name}")
 
 
-def state(choices: list[Choice], link: str) -> str:
+def state(choices: list[Choice], link: str, manual: bool = False) -> str:
     """Write the file in which update-alternatives keeps a name: master, slaves, then each choice."""
     slaves = {name: choice.slaves[name][0] for choice in choices for name in choice.slaves}
-    head = ["auto", link, *(line for name in sorted(slaves) for line in (name, slaves[name])), ""]
+    head = [
+        "manual" if manual else "auto",
+        link,
+        *(line for name in sorted(slaves) for line in (name, slaves[name])),
+        "",
+    ]
     for choice in choices:
         paths = [choice.slaves.get(name, ("", ""))[1] for name in sorted(slaves)]
         head += [choice.path, str(choice.priority), *paths]

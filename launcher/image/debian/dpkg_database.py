@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from launcher.image.deb import Package
 from launcher.image.debian.diversions import diversions_of
+from launcher.image.debian.installed import stanzas, status_text
 from launcher.image.debian.system import System
 
 ROOT = "/var/lib/dpkg"
@@ -29,11 +30,22 @@ def dpkg_database(system: System) -> None:
         for name, data in ((name, data) for name, data in package.control.items() if "/" not in name):
             system.write(f"{stem}.{name}", data, 0o755 if name in EXECUTABLE else 0o644, owner=package.name)
     status = [stanza(system, system.packages[name]) for name in sorted(system.packages)]
-    system.write(f"{ROOT}/status", "".join(f"{text}\n" for text in status))
-    system.write(f"{ROOT}/info/format", "1\n")
-    system.write(f"{ROOT}/arch", f"{system.architecture}\n")
-    system.write(f"{ROOT}/diversions", diversions(system))
+    system.rewrite(f"{ROOT}/status", base_status(system) + "".join(f"{text}\n" for text in status))
+    for path, text in ((f"{ROOT}/info/format", "1\n"), (f"{ROOT}/arch", f"{system.architecture}\n")):
+        if system.base is None or not (system.exists(path) or text == "all\n"):
+            system.write(path, text)
+    system.rewrite(f"{ROOT}/diversions", system.kept_text(f"{ROOT}/diversions") + diversions(system))
     triggers(system)
+
+
+def base_status(system: System) -> str:
+    """Return a base image's stanzas, without the remains of removed packages that are back."""
+    text = status_text(system.base) if system.base else ""
+    found = stanzas(text)
+    stay = [
+        one for one in found if not (one + "\n").startswith(tuple(f"Package: {name}\n" for name in system.packages))
+    ]
+    return text.rstrip("\n") + "\n\n" if found and len(stay) == len(found) else "".join(f"{one}\n\n" for one in stay)
 
 
 def info_name(package: Package) -> str:
@@ -69,9 +81,17 @@ def conffile_lines(system: System, package: Package) -> list[str]:
         path = name.removeprefix("remove-on-upgrade").strip()
         if path != name.strip():
             lines.append(f"{path} newconffile remove-on-upgrade")  # deb-conffiles(5): to go with the next upgrade
-        elif path.startswith("/") and (data := system.read(path)) is not None:
+        elif path.startswith("/") and (data := shipped(system, package, path)) is not None:
             lines.append(f"{path} {md5(data)}")
     return lines
+
+
+def shipped(system: System, package: Package, path: str) -> bytes | None:
+    """Return a configuration file as the package has it: a base image may keep its own."""
+    if system.base is None or system.is_added(path):
+        return system.read(path)
+    member = next((m for m in package.members if f"/{m.path}" == path and m.content), None)
+    return b"".join(member.content.chunks()) if member and member.content else None
 
 
 def md5(data: bytes) -> str:
@@ -94,10 +114,11 @@ def triggers(system: System) -> None:
                 files.append(f"{trigger} {who}")
             else:
                 named.setdefault(trigger, []).append(who)
-    system.write(f"{ROOT}/triggers/File", "".join(f"{line}\n" for line in files))
-    system.write(f"{ROOT}/triggers/Unincorp", "")
-    for trigger, interested in named.items():
-        system.write(f"{ROOT}/triggers/{trigger}", "".join(f"{who}\n" for who in interested))
+    if not system.exists(f"{ROOT}/triggers/Unincorp"):
+        system.write(f"{ROOT}/triggers/Unincorp", "")
+    for trigger, added in {"File": files, **named}.items():
+        path = f"{ROOT}/triggers/{trigger}"
+        system.rewrite(path, system.kept_text(path) + "".join(f"{line}\n" for line in added))
 
 
 def interests(package: Package) -> Iterator[tuple[str, str]]:

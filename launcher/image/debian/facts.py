@@ -20,8 +20,13 @@ def facts() -> dict[str, list[dict[str, Any]]]:
 
 
 def acts(kind: str, system: System) -> Iterator[dict[str, Any]]:
-    """Yield the acts of a kind that count in this system: those of everybody and those of packages in it."""
+    """Yield the acts of a kind that count in this system: those of everybody and those of packages in it.
+
+    Over a base image those of packages that are added: its other files are as they are.
+    """
     for act in facts().get(kind, []):
         package = system.packages.get(act.get("by", ""))
-        if "by" not in act or (package and act.get("mentions", "") in package.script("postinst")):
+        if ("by" not in act and system.base is None) or (
+            package and act.get("mentions", "") in package.script("postinst")
+        ):
             yield act

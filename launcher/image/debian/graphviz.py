@@ -21,7 +21,7 @@ def graphviz_plugins(system: System) -> None:
         interface = basename(core).removeprefix(CORE)
         known = [plugin for plugin in plugins() if plugin["library"].endswith(f".so.{interface}")]
         there = [plugin for plugin in known if system.exists(f"{dirname(core)}/{plugin['library']}")]
-        if interface.isdigit() and there:
+        if interface.isdigit() and any(system.is_added(f"{dirname(core)}/{p['library']}") for p in there):
             system.write(f"{dirname(core)}/config{interface}a", "".join(text for p in there for text in lines(p)))
 
 

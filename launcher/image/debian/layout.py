@@ -51,6 +51,11 @@ class Layout:
         """Return the real place of `path`, its last part followed too."""
         return self.follow("", path, path)
 
+    def follow_link(self, entry: Entry) -> str:
+        """Return the real place of what a symlink at `entry.path` leads to."""
+        folder = "" if entry.target.startswith("/") else split_path(entry.path)[0]
+        return self.follow(folder, entry.target, entry.path)
+
     def follow(self, folder: str, target: str, path: str) -> str:
         """Walk from `folder` along `target`; `path` is what the message of an error names."""
         at, todo, followed, link = folder, target.split("/")[::-1], 0, target
@@ -72,15 +77,22 @@ class Layout:
         return at
 
 
-def layout_of(packages: Iterable[Package], architecture: str) -> Layout:
-    """Collect the symlinks of all packages. The first package in order wins where two disagree."""
+def layout_of(packages: Iterable[Package], architecture: str, base: Mapping[str, Entry] | None = None) -> Layout:
+    """Collect the symlinks of all packages. The first package in order wins where two disagree.
+
+    What a base image has at a path wins over all of them; whether its /usr is merged is its own affair.
+    """
+    start = merged_usr(architecture)
+    if base is not None:
+        start = {path: entry.target for path, entry in base.items() if entry.kind == "symlink"}
     shipped: list[Entry] = [e for p in packages for e in p.members if e.kind == "symlink"]
     shipped.sort(key=lambda entry: entry.path.count("/"))  # a link's own folder is known before it
-    layout = Layout(merged_usr(architecture))
+    layout = Layout(start)
     for _ in range(MOST_LINKS):
-        links = dict(merged_usr(architecture))
+        links = dict(start)
         for entry in shipped:
-            links.setdefault(layout.place(entry.path), entry.target)
+            if (place := layout.place(entry.path)) not in (base or ()):
+                links.setdefault(place, entry.target)
         if links == layout.links:
             return layout
         layout = Layout(links)

@@ -7,12 +7,14 @@ Debian's loader finds its own folders without it. The format is glibc's "glibc-l
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import struct
 from collections.abc import Iterator
 from posixpath import basename, dirname, join
 
 from launcher.image.debian.elf import read_library
+from launcher.image.debian.linker_merge import Listed, read_cache
 from launcher.image.debian.system import System
 from launcher.image.tree import Entry
 
@@ -28,15 +30,37 @@ DIGITS = re.compile(r"\d+|\D")
 
 
 def linker_cache(system: System) -> None:
-    """Write the cache for the architectures whose flags are known; without libc there is nothing to cache."""
-    if system.architecture not in MACHINES or "libc-bin" not in system.packages:
+    """Write the cache for the architectures whose flags are known; without libc there is nothing to cache.
+
+    Over a base image its own cache is where the list begins: none of its libraries is read again.
+    """
+    if system.architecture not in MACHINES or ("libc-bin" not in system.packages and system.base is None):
         return
     machine, flags = MACHINES[system.architecture]
+    ranks = {folder: rank for rank, folder in enumerate(dict.fromkeys(search_folders(system)))}
     found: dict[str, str] = {}
-    for folder in dict.fromkeys(search_folders(system)):
+    for folder in ranks:
         for soname, path in libraries(system, folder, machine).items():
             found.setdefault(soname, path)
-    system.write(CACHE, cache_bytes(found, flags))
+    if system.base is None:
+        system.write(CACHE, cache_bytes(found, flags))
+    elif found:
+        listed = read_cache(system.read(CACHE) or b"")
+        system.rewrite(CACHE, listed_bytes(beside(listed, found, flags, ranks)))
+
+
+def beside(listed: list[Listed], found: dict[str, str], flags: int, ranks: dict[str, int]) -> list[Listed]:
+    """Put added libraries among a base's: of two of one name the one whose folder is searched first counts."""
+
+    def rank(one: Listed) -> int:
+        return ranks.get(dirname(one.path), len(ranks))
+
+    added = [Listed(soname=soname, path=path, flags=flags) for soname, path in found.items()]
+    best: dict[tuple[str, int], Listed] = {}
+    for one in [*listed, *added]:
+        there = best.setdefault((one.soname, one.flags), one)
+        best[one.soname, one.flags] = one if rank(one) < rank(there) else there
+    return list(best.values())
 
 
 def search_folders(system: System) -> Iterator[str]:
@@ -65,6 +89,8 @@ def libraries(system: System, folder: str, machine: int) -> dict[str, str]:
     """Return soname -> path of the libraries in one folder. The path ends with the soname, as the loader wants it."""
     found: dict[str, str] = {}
     names = {basename(entry.path) for entry in children(system, folder)}
+    if system.base is not None:
+        names = {name for name in names if system.is_added(f"{folder}/{name}")}
     for name in sorted(filter(LIBRARY.match, names)):
         entry = system.find(f"{folder}/{name}")
         library = read_library(entry.content) if entry and entry.content else None
@@ -82,19 +108,23 @@ def children(system: System, folder: str) -> Iterator[Entry]:
 
 
 def cache_bytes(libraries: dict[str, str], flags: int) -> bytes:
+    return listed_bytes([Listed(soname=soname, path=path, flags=flags) for soname, path in libraries.items()])
+
+
+def listed_bytes(libraries: list[Listed]) -> bytes:
     """Write the cache. The loader searches it by halves, so the order is part of the format."""
-    ordered = sorted(libraries, key=lambda name: (order(name), name), reverse=True)
+    ordered = sorted(libraries, key=lambda one: (order(one.soname), one.soname, one.flags), reverse=True)
     strings, entries = bytearray(), bytearray()
     start = HEADER.size + ENTRY.size * len(ordered)
-    for soname in ordered:
-        path = libraries[soname]
+    for one in ordered:
+        path, soname = (os.fsencode(text) for text in (one.path, one.soname))
         at = start + len(strings)
-        strings += path.encode() + b"\0"
-        key = at + len(path.encode()) - len(soname.encode()) if path.endswith("/" + soname) else 0
+        strings += path + b"\0"
+        key = at + len(path) - len(soname) if path.endswith(b"/" + soname) else 0
         if not key:
             key = start + len(strings)
-            strings += soname.encode() + b"\0"
-        entries += ENTRY.pack(flags, key, at, 0, 0)
+            strings += soname + b"\0"
+        entries += ENTRY.pack(one.flags, key, at, 0, 0)
     head = HEADER.pack(b"glibc-ld.so.cache1.1", len(ordered), len(strings), LITTLE_ENDIAN, 0, 0, 0, 0)
     return head + bytes(entries) + bytes(strings)
 

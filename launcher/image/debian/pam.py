@@ -25,6 +25,8 @@ STACKS = {
 
 def pam_stacks(system: System) -> None:
     """Fill the templates of libpam-runtime with the profiles that are on by default, highest priority first."""
+    if not any(system.is_added(e.path) for folder in (PROFILES, TEMPLATES) for e in system.below(folder)):
+        return  # a base image has its stacks already
     profiles = enabled(system)
     for name, (field, place) in STACKS.items():
         template = system.text(f"{TEMPLATES}/common-{name}")
@@ -35,7 +37,7 @@ def pam_stacks(system: System) -> None:
         primary = block(kind, field, [p for p in chosen if p.get(f"{field}-Type") == "Primary"])
         additional = block(kind, field, [p for p in chosen if p.get(f"{field}-Type") == "Additional"])
         text = template.replace(f"${place}_primary\n", primary or f"{kind}\t{NO_PRIMARY}\n")
-        system.write(f"/etc/pam.d/common-{name}", text.replace(f"${place}_additional\n", additional))
+        system.rewrite(f"/etc/pam.d/common-{name}", text.replace(f"${place}_additional\n", additional))
 
 
 def enabled(system: System) -> list[Mapping[str, str]]:

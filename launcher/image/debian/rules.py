@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.image.debian.accounts import accounts
+from launcher.image.debian.added_accounts import added_accounts
 from launcher.image.debian.alternatives import alternatives
 from launcher.image.debian.certificates import certificates
 from launcher.image.debian.dpkg_database import dpkg_database
@@ -21,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     python_folders,
     shells,
     accounts,
+    added_accounts,
     pam_stacks,
     certificates,
     alternatives,

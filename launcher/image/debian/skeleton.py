@@ -57,9 +57,25 @@ def python_folders(system: System) -> None:
             system.folder(f"/usr/local/lib/{version}/dist-packages")
 
 
+def more_shells(system: System) -> None:
+    """Add the shells of added packages to a base image's list."""
+    added = (entry for entry in system.below("/usr/share/debianutils/shells.d") if system.is_added(entry.path))
+    named = [line.split("#")[0] for entry in added for line in (system.text(entry.path) or "").splitlines()]
+    scripts = (package.script("postinst") for _, package in sorted(system.packages.items()))
+    named += [words[0] for script in scripts for words in calls(script, "add-shell") if words]
+    for path, wanted in (("/etc/shells", named), ("/var/lib/shells.state", [shell for shell in named if shell])):
+        text = system.kept_text(path)
+        new = [shell for shell in dict.fromkeys(wanted) if shell and shell not in text.split("\n")]
+        if new:
+            system.rewrite(path, text + "".join(f"{shell}\n" for shell in new))
+
+
 def shells(system: System) -> None:
     """Write /etc/shells from what packages list, each shell also at its real place (update-shells(8))."""
     template = system.text("/usr/share/debianutils/shells")
+    if system.base is not None and system.exists("/etc/shells"):
+        more_shells(system)
+        return
     if template is None:
         return
     scripts = (package.script("postinst") for _, package in sorted(system.packages.items()))

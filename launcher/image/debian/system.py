@@ -11,23 +11,36 @@ from dataclasses import dataclass
 from posixpath import dirname, join, split
 
 from launcher.errors import ImageError
+from launcher.image.base.tree import BaseTree
 from launcher.image.deb import Package
 from launcher.image.debian.layout import MOST_LINKS
 from launcher.image.tree import Bytes, Entry
 
 NOBODY = ""
+OF_BASE = "the base image"
+"""The owner of what a base image has: no name of a package. None of it is part of the layers above."""
+
 LARGEST_READ_BYTES = 64 << 20
 """Rules read configuration, never data; what is larger is a mistake or an attack on the builder's memory."""
 
 
 @dataclass(kw_only=True)
 class System:
-    """`entries` and `owners` as in DebianTree; paths given to methods may be absolute."""
+    """`entries` and `owners` as in DebianTree; paths given to methods may be absolute.
+
+    `packages` are those that are added; over a base image `entries` hold its files too, and rules begin from them.
+    """
 
     entries: dict[str, Entry]
     owners: dict[str, str]
     packages: dict[str, Package]
     architecture: str
+    base: BaseTree | None = None
+
+    def is_added(self, path: str) -> bool:
+        """Tell whether something at a path isn't the base image's own."""
+        place = self.place(path)
+        return place in self.entries and self.owners[place] != OF_BASE
 
     def put(self, entry: Entry, owner: str = NOBODY) -> None:
         """Add an entry, or replace what is there, with the folders above it."""
@@ -36,11 +49,22 @@ class System:
 
     def write(self, path: str, data: bytes | str, mode: int = 0o644, owner: str = NOBODY) -> None:
         """Write a regular file."""
-        content = Bytes(data.encode() if isinstance(data, str) else data)
+        content = Bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
         self.put(Entry(self.place(path), "file", mode, content), owner)
 
+    def rewrite(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
+        """Write a regular file unless it is so already; one that is there keeps its mode."""
+        raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        real = self.real(path)
+        there = self.entries.get(real)
+        if there is None or there.content is None or self.read(path) != raw:
+            self.put(Entry(real, "file", there.mode if there else mode, Bytes(raw)))
+
     def link(self, path: str, target: str, owner: str = NOBODY) -> None:
-        """Make a symlink."""
+        """Make a symlink, unless it is there."""
+        there = self.entries.get(self.place(path))
+        if there is not None and (there.kind, there.target) == ("symlink", target):
+            return
         self.put(Entry(self.place(path), "symlink", 0o777, None, target), owner)
 
     def folder(self, path: str, mode: int = 0o755, owner: str = NOBODY) -> None:
@@ -96,6 +120,10 @@ class System:
         """Return a file's text, or None when there is no such file. Bytes that aren't UTF-8 survive `write`."""
         data = self.read(path)
         return None if data is None else data.decode("utf-8", "replace")
+
+    def kept_text(self, path: str) -> str:
+        """Return a file's text, "" when there is no such file. Bytes that aren't UTF-8 survive `rewrite`."""
+        return (self.read(path) or b"").decode("utf-8", "surrogateescape")
 
     def below(self, folder: str) -> Iterator[Entry]:
         """Yield the files and links below a folder, in order of their paths."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import ImageError
+from launcher.image.base.tree import BaseTree
 from launcher.image.deb import Package, unpack
 from launcher.image.debian.diversions import diversions_of
 from launcher.image.debian.layout import layout_of, merged_usr
 from launcher.image.debian.merge import in_order, merge
+from launcher.image.debian.over_base import base_diversions, entries_of, lay_over
 from launcher.image.debian.rules import RULES
 from launcher.image.debian.system import System
 from launcher.image.tree import Entry
@@ -26,19 +28,28 @@ class DebianTree:
     owners: dict[str, str]
 
 
-def compose(debs: Sequence[tuple[Deb, Path]], scratch: Path, *, workers: int = 2) -> DebianTree:
+def compose(
+    debs: Sequence[tuple[Deb, Path]], scratch: Path, *, workers: int = 2, base: BaseTree | None = None
+) -> DebianTree:
     """Make the tree of a Debian system from its packages' files, executing nothing.
 
     The order of `debs` doesn't matter, nor does the number of `workers`. Contents point into files in `scratch`,
-    which must live as long as the tree. Raises ImageError when a package is damaged or hostile, when two packages
-    are of one name or claim one path, or when their architectures differ.
+    which must live as long as the tree. Over a base image its files are in the tree too, owned by OF_BASE.
+    Raises ImageError when a package is damaged or hostile, when two packages are of one name or claim one path, when
+    one claims a path of the base, or when their architectures differ.
     """
     architecture = one_architecture([deb for deb, _ in debs])
     packages = in_order(unpack_all(debs, scratch, workers))
-    layout = layout_of(packages, architecture)
-    entries, owners = merge(packages, layout, diversions_of(packages))
-    system = System(entries=entries, owners=owners, packages={p.name: p for p in packages}, architecture=architecture)
-    merge_usr(system)
+    below = entries_of(base) if base else None
+    layout = layout_of(packages, architecture, below)
+    diversions = diversions_of(packages)
+    entries, owners = merge(packages, layout, [*(base_diversions(base) if base else ()), *diversions])
+    if base and below is not None:
+        entries, owners = lay_over(below, entries, owners, packages, diversions, layout, base)
+    named = {package.name: package for package in packages}
+    system = System(entries=entries, owners=owners, packages=named, architecture=architecture, base=base)
+    if base is None:
+        merge_usr(system)
     for rule in RULES:
         rule(system)
     return DebianTree(entries=system.entries, owners=system.owners)
