@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.digest import sha256_bytes
-from launcher.errors import FetchError, ImageError, Problem
+from launcher.errors import FetchError, Problem
 from launcher.image import wheel as wheels
 from launcher.image.base.layers import base_layers, base_tree
 from launcher.image.base.placing import over_base, placed
@@ -55,11 +55,9 @@ def debian_plans_of(
     lock: Lock, debs: Sequence[tuple[Deb, Path]], tree: BaseTree | None, scratch: Path, workers: int
 ) -> list[LayerPlan]:
     """Plan the layers of the Debian packages; over a base that lacks none there are none."""
-    if tree is None:
-        return debian_layers(debs, scratch, workers)
-    if not debs:
+    if tree is not None and not debs:
         return []
-    raise ImageError("packages of Debian can't be put over a base yet")
+    return debian_layers(debs, scratch, workers, tree, solo_layers(len(lock.base.layers) if lock.base else 0))
 
 
 def stacked(layers: Sequence[Layer]) -> list[Layer]:
