@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.cache import Cache, disk_full
+from launcher.cache import Cache, disk_full, written_whole
 from launcher.errors import LockError, Problem, ResolveError, UsageError
 from launcher.image import Image, build
 from launcher.image.keys import ASSEMBLER
@@ -70,8 +68,10 @@ def relock(
     from launcher.lock.gpu import unmet
     from launcher.resolve import resolve
     from launcher.resolve.upgrade import Upgrade
+    from launcher.workshop import OwnWorkshop
 
-    lock = resolve(spec, cache=cache, previous=previous, upgrade=upgrade or Upgrade(), progress=progress)
+    wanted, workshop = upgrade or Upgrade(), OwnWorkshop(cache, progress)
+    lock = resolve(spec, cache=cache, previous=previous, upgrade=wanted, progress=progress, workshop=workshop)
     if wanting := unmet(spec, lock):
         raise ResolveError.of(wanting)
     if image:
@@ -137,17 +137,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, and not when nothing changes. A symbolic link is followed, and stays."""
     path = path.resolve()
     data = text.encode()  # UTF-8 whatever the locale is
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         if path.exists() and path.read_bytes() == data:
             return
-        with disk_full(path.parent, LOCK_FULL):
+        with disk_full(path.parent, LOCK_FULL), written_whole(path) as part:
             part.write_bytes(data)
-            part.replace(path)
     except OSError as e:
         raise LockError(f"{path} can't be written: {e.strerror}", hint=UNWRITABLE) from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def given_lock(path: Path) -> Path:

@@ -18,11 +18,13 @@ ACCEPT = f"{JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A file that a page offers; `sha256` is what the page says of it, if it does."""
+    """A file that a page offers; `sha256` and `requires_python` are what the page says of it, if it does."""
 
     filename: str
     url: str = field(repr=False)
     sha256: str | None = None
+    requires_python: str | None = None
+    yanked: bool = False
 
 
 def links(page: Page) -> dict[str, list[Link]]:
@@ -42,7 +44,13 @@ def from_json(page: Page) -> Iterator[Link]:
     try:
         for file in json.loads(page.text)["files"]:
             sha256 = file.get("hashes", {}).get("sha256")
-            yield Link(filename=file["filename"], url=joined(page.url, file["url"]), sha256=sha256)
+            yield Link(
+                filename=file["filename"],
+                url=joined(page.url, file["url"]),
+                sha256=sha256,
+                requires_python=file.get("requires-python"),
+                yanked=bool(file.get("yanked")),  # a reason, or true (PEP 592)
+            )
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise FetchError(f"{shown(page.url)}: is not a page of the simple repository API") from e
 
@@ -52,11 +60,17 @@ def from_html(page: Page) -> Iterator[Link]:
     anchors = Anchors()
     anchors.feed(page.text)
     base = urljoin(page.url, anchors.base) if anchors.base else page.url
-    for href in anchors.found:
+    for href, attributes in anchors.found:
         url, fragment = urldefrag(joined(with_login(base, split_login(page.url)[1]), href))
         filename = unquote(urlsplit(url).path.rpartition("/")[2])
         if filename:
-            yield Link(filename=filename, url=url, sha256=next(iter(parse_qs(fragment).get("sha256", [])), None))
+            yield Link(
+                filename=filename,
+                url=url,
+                sha256=next(iter(parse_qs(fragment).get("sha256", [])), None),
+                requires_python=attributes.get("data-requires-python"),
+                yanked="data-yanked" in attributes,
+            )
 
 
 def joined(base: str, href: str) -> str:
@@ -68,16 +82,16 @@ def joined(base: str, href: str) -> str:
 
 
 class Anchors(HTMLParser):
-    """Collect the targets of a page's links, and its <base>."""
+    """Collect the targets of a page's links with their other attributes, and its <base>."""
 
     def __init__(self) -> None:
         super().__init__()
         self.base: str | None = None
-        self.found: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         href = dict(attrs).get("href")
         if tag == "a" and href:
-            self.found.append(href.strip())
+            self.found.append((href.strip(), dict(attrs)))
         elif tag == "base" and href and self.base is None:
             self.base = href.strip()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
 from launcher.errors import IntegrityError, Problem, ResolveError
 from launcher.fetch import default_sources, fetch, fill_sizes
+from launcher.gpu.model import Gpu
 from launcher.indexes.settings import configured
 from launcher.lock.data import pin_data
 from launcher.lock.inputs import asked_python, inputs
 from launcher.lock.model import Lock, Wheel
-from launcher.lock.requirements import Asked
+from launcher.lock.requirements import Asked, IndexOptions
 from launcher.progress import SILENT, Progress
 from launcher.resolve.python import resolve_python
+from launcher.resolve.sdist_builds import Builds, marked, offered, pins
 from launcher.resolve.system import REGISTRY, System, debian, over_base
 from launcher.resolve.upgrade import KEEP, Upgrade
+from launcher.resolve.workshop import Workshop
 from launcher.spec.model import Spec
 
 if TYPE_CHECKING:
@@ -42,8 +45,13 @@ def resolve(
     previous: Lock | None = None,
     upgrade: Upgrade = KEEP,
     progress: Progress = SILENT,
+    workshop: Workshop | None = None,
+    options: IndexOptions | None = None,
 ) -> Lock:
     """Decide what a spec means today. Pins of `previous` are kept unless `upgrade` lets them go.
+
+    `workshop` makes what has to be executed once, such as wheels from source; `options` are those of a requirements
+    file, where they aren't this spec's own.
 
     All artifacts are in the cache afterwards: an index that lies about a hash is found out now, and building needs
     no network. The same spec, previous lock and state of the indexes give the same lock.
@@ -51,10 +59,17 @@ def resolve(
     Raises SpecError, ResolveError, FetchError, IntegrityError, ProcessError (no uv), DiskFullError.
     """
     asked = asked_python(spec)
+    asked = replace(asked, options=options) if options else asked
     architecture = architecture_of(spec)
-    system, wheels = packages(spec, asked, architecture, previous, upgrade, cache, progress)
+
+    def builder(inner: Spec) -> Lock:
+        return resolve(inner, cache=cache, progress=progress, workshop=workshop, options=asked.options)
+
+    builds = Builds(spec=spec, asked=asked, previous=previous, upgrade=upgrade, workshop=workshop, resolver=builder)
+    system, wheels = packages(spec, asked, architecture, previous, upgrade, builds, cache, progress)
     data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
     paths = fetch((*system.debs, *wheels), cache, default_sources(asked.options, strict=True), progress)
+    gpu = gpu_needs(system, wheels, paths, cache, progress)
     return Lock(
         inputs=inputs(spec, asked),
         suite=system.suite,
@@ -63,11 +78,23 @@ def resolve(
         interpreter=system.interpreter,
         libc=system.libc,
         base=system.base,
+        gpu=gpu,
         env=dict(sorted(spec.image.env.items())),
         debs=tuple(sorted(fill_sizes(system.debs, paths), key=lambda deb: deb.name)),
         wheels=fill_sizes(wheels, paths),
         data=data,
     )
+
+
+def gpu_needs(
+    system: System, wheels: tuple[Wheel, ...], paths: dict[str, Path], cache: Cache, progress: Progress
+) -> Gpu | None:
+    """Derive what the image needs of GPUs; refuse what would bring the driver's own library."""
+    from launcher.resolve.gpu import BaseFacts, derive, refuse_driver
+
+    found = system.found
+    refuse_driver(wheels, system.debs, paths, found.tree if found else None, progress)
+    return derive(wheels, paths, BaseFacts.of(found.env, found.tree) if found else None, cache, progress)
 
 
 def architecture_of(spec: Spec) -> str:
@@ -84,6 +111,7 @@ def packages(
     architecture: str,
     previous: Lock | None,
     upgrade: Upgrade,
+    builds: Builds,
     cache: Cache,
     progress: Progress,
 ) -> tuple[System, tuple[Wheel, ...]]:
@@ -92,21 +120,32 @@ def packages(
     When there is a lock already, its Python and libc are most likely those that come out again: then both are asked
     at the same time, which halves the time of a lock that changes nothing.
     """
-    if found := base_of(spec, previous, upgrade, cache, progress):
+    if found := base_of(spec, previous, upgrade, builds.workshop, cache, progress):
         system = over_base(found, spec, asked, architecture, previous, upgrade, cache, progress)
-        return system, python(asked, target_of(system, architecture), previous, upgrade, cache, progress, found)
-    guess = likely(previous, architecture)
+        return system, python(asked, target_of(system, architecture), previous, upgrade, builds, cache, progress, found)
+    guess = likely(previous, architecture) if not spec.image.build.packages else None
     with ThreadPoolExecutor(1) as pool:
-        early = pool.submit(python, asked, guess, previous, upgrade, cache, progress) if guess else None
+        early = pool.submit(python, asked, guess, previous, upgrade, builds, cache, progress) if guess else None
         system = debian(spec, architecture, previous, upgrade, cache, progress)
         target = target_of(system, architecture)
         if early and guess == target:
             return system, early.result()
-    return system, python(asked, target, previous, upgrade, cache, progress)
+    return system, python(asked, target, previous, upgrade, builds, cache, progress)
 
 
-def base_of(spec: Spec, previous: Lock | None, upgrade: Upgrade, cache: Cache, progress: Progress) -> Resolved | None:
+def base_of(
+    spec: Spec,
+    previous: Lock | None,
+    upgrade: Upgrade,
+    workshop: Workshop | None,
+    cache: Cache,
+    progress: Progress,
+) -> Resolved | None:
     """Return the base that isn't our own Debian, in the cache and looked into; None for our own."""
+    if spec.image.containerfile:
+        from launcher.resolve.containerfile import resolve_containerfile
+
+        return resolve_containerfile(spec.image, previous, upgrade, workshop, cache=cache, progress=progress)
     if not spec.image.base.startswith(REGISTRY):
         return None
     from launcher.resolve.base import resolve_base
@@ -139,27 +178,35 @@ def python(
     target: Target | None,
     previous: Lock | None,
     upgrade: Upgrade,
+    builds: Builds,
     cache: Cache,
     progress: Progress,
     found: Resolved | None = None,
 ) -> tuple[Wheel, ...]:
-    """Resolve the Python requirements for what the system has; `found` is its base, whose own packages count."""
+    """Resolve the Python requirements for what the system has; `found` is its base, whose own packages count.
+
+    What has no wheel is built first.
+    """
     if target is None:
         return ()
     check_python(asked, target.python)
-    wheels = resolve_python(
-        asked.requirements,
-        constraints=asked.constraints,
-        python=target.python,
-        libc=target.libc,
-        architecture=target.architecture,
-        previous=previous.wheels if previous else (),
-        upgrade=upgrade,
-        indexes=configured(asked.options),
-        installed=found.installed if found else (),
-        cache=cache,
-        progress=progress,
-    )
+    indexes = configured(asked.options)
+    built = builds.wheels(target.python, target.libc, target.architecture, indexes, cache, progress)
+    with offered(built, indexes, cache) as places:
+        wheels = resolve_python(
+            asked.requirements,
+            constraints=(*asked.constraints, *pins(built)),
+            python=target.python,
+            libc=target.libc,
+            architecture=target.architecture,
+            previous=previous.wheels if previous else (),
+            upgrade=upgrade,
+            indexes=places,
+            installed=found.installed if found else (),
+            cache=cache,
+            progress=progress,
+        )
+    wheels = marked(wheels, built)
     check_hashes(asked, wheels)
     return wheels
 
