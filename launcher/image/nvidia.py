@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from launcher.gpu.model import Gpu
 
-
 VISIBLE = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
