@@ -91,15 +91,10 @@ class Cache:
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a small file below the root through a rename, so that a reader never sees half of it."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         with disk_full(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with written_whole(path) as part:
                 part.write_bytes(data)
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -118,6 +113,18 @@ class Cache:
                 yield held.folder
         finally:
             held.release()
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write to; it takes the path's place at the end, or is removed when that fails."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sealed(value: object) -> bytes:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.cache import disk_full
+from launcher.cache import disk_full, written_whole
 from launcher.errors import IntegrityError, TargetError, UsageError
 from launcher.image.archive import archive_entries
 from launcher.image.oci import Image, Layer
@@ -76,17 +74,8 @@ def write_archive(image: Image, out: Path) -> None:
         if out.exists() and not out.is_file():
             write_chunks(image, out)
         else:
-            write_beside(image, out.resolve())  # a link stays a link, /dev/stdout among them
-
-
-def write_beside(image: Image, out: Path) -> None:
-    part = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        write_chunks(image, part)
-        part.replace(out)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            with written_whole(out.resolve()) as part:  # a link stays a link, /dev/stdout among them
+                write_chunks(image, part)
 
 
 def write_chunks(image: Image, out: Path) -> None:
