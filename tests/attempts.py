@@ -31,7 +31,7 @@ QUICK = {
 def make_bundle(folder: Path) -> Path:
     """Make what is mounted at /opt/launcher: exactly the parts that the contract names."""
     (folder / "launcher").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "digest.py", "runner", "store"):
+    for name in ("__init__.py", "errors.py", "digest.py", "findings.py", "gpu", "runner", "store"):
         (folder / "launcher" / name).symlink_to(PACKAGE / name)
     spec = importlib.util.find_spec("obstore")
     assert spec is not None and spec.origin is not None

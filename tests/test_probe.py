@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.model import Device, Node
-from launcher.gpu.probe import probe, visible
+from launcher.gpu.probe import driver_version, probe, visible
 
 CC = shutil.which("cc")
 NVML = r"""
@@ -88,7 +88,9 @@ def put_smi(root: Path, text: str) -> None:
 def test_a_node_without_a_driver_has_nothing_and_costs_nothing(tmp_path: Path) -> None:
     put_smi(tmp_path, "#!/bin/sh\nsleep 60\n")
     begun = time.perf_counter()
-    assert probe(tmp_path) == Node()
+    assert probe(tmp_path) == Node(), "without /proc nothing can be told"
+    (tmp_path / "proc").mkdir()
+    assert probe(tmp_path) == Node(source="proc")
     assert time.perf_counter() - begun < 0.01
 
 
@@ -157,6 +159,18 @@ def test_the_drivers_own_files_are_read_for_the_gpus_that_are_here(root: Path) -
     assert [device.index for device in probe(root).devices] == [0], "the host's /proc lists another container's too"
 
 
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        (VERSION, "525.60.13"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build", "580.95.05"),
+        ("", None),
+    ],
+)
+def test_a_drivers_version_is_read(said: str, version: str | None) -> None:
+    assert driver_version(said) == version
+
+
 @pytest.mark.parametrize("way", ["nvml", "nvidia-smi"])
 def test_a_driver_that_hangs_is_given_up_and_what_it_has_is_unknown(root: Path, way: str) -> None:
     put_nvml(root, "for (;;) pause();") if way == "nvml" else put_smi(root, "#!/bin/sh\nexec sleep 60\n")
@@ -184,7 +198,7 @@ def test_this_machine_can_be_asked() -> None:
     assert isinstance(found, Node)
     assert bool(found.devices) <= (found.driver is not None)
     if not os.path.exists("/proc/driver/nvidia"):  # noqa: PTH110
-        assert found.source in (None, "nvml")
+        assert found == Node(source="proc") or found.source == "nvml"
 
 
 GPUS = (Device(index=0, uuid="GPU-aaaa1"), Device(index=1, uuid="GPU-bbbb2"), Device(index=3, uuid="MIG-cccc3"))

@@ -248,7 +248,7 @@ def test_nothing_heavy_is_loaded_before_the_command_starts(bench: Bench) -> None
 def test_the_runner_needs_no_other_part_of_launcher(bench: Bench) -> None:
     every = ", ".join(f"launcher.runner.{path.stem}" for path in (PACKAGE / "runner").glob("[a-z]*.py"))
     parts = {name.split(".")[1] for name in loaded(bench, f"{every}, launcher.store.objects") if "launcher." in name}
-    assert parts <= {"runner", "store", "errors", "digest"}
+    assert parts <= {"runner", "store", "errors", "digest", "findings", "gpu"}
 
 
 def test_a_second_runner_of_the_same_attempt_overwrites_nothing(bench: Bench) -> None:
@@ -257,31 +257,6 @@ def test_a_second_runner_of_the_same_attempt_overwrites_nothing(bench: Bench) ->
     assert first.stdout != second.stdout
     assert bench.logs().endswith(b"stdout F " + first.stdout)
     assert b"two runners have this attempt" in second.stderr
-
-
-@pytest.mark.parametrize(
-    ("said", "version"),
-    [
-        (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC 12.2",
-            "535.129.03",
-        ),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build", "580.95.05"),
-        ("", None),
-    ],
-)
-def test_a_drivers_version_is_read(said: str, version: str | None) -> None:
-    assert host.driver_version(said) == version
-
-
-def test_the_answer_of_nvidia_smi_is_read() -> None:
-    said = (
-        "0, NVIDIA H100 80GB HBM3, GPU-1b2c, 81559, 535.129.03\n1, NVIDIA H100 80GB HBM3, GPU-9f, 81559, 535.129.03\n"
-    )
-    first, second = host.parse_smi(said)
-    assert first == {"model": "NVIDIA H100 80GB HBM3", "uuid": "GPU-1b2c", "memory_bytes": 81559 << 20}
-    assert second["uuid"] == "GPU-9f"
-    assert host.parse_smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.") == []
 
 
 def test_a_cpu_without_a_name_is_told_by_its_codes() -> None:

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-STATE_STYLES = {"succeeded": "green", "running": "cyan", "queued": "blue", "failed": "red", "killed": "magenta"}
+STATE_STYLES = {
+    "succeeded": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "failed": "red",
+    "killed": "magenta",
+    "refused": "yellow",
+}
 MAY_BE_CUT = 2  # the last columns of a table, where a terminal is narrow; an id that gets copied must be whole
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 

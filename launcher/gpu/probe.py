@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+from launcher.gpu import SIGNS, has_driver
 from launcher.gpu.model import Device, Node
 
 TYPE_CHECKING = False
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0  # without persistence mode, each GPU is woken up for the question, which takes a second or two
 PATIENCE_S = 1.0  # for a killed child: one that hangs in the kernel can't even die
-SIGNS = (
-    "proc/driver/nvidia/version",
-    "dev/nvidiactl",
-    "dev/nvidia0",
-    "dev/dxg",
-    "dev/nvmap",
-)  # dxg: WSL; nvmap: Jetson
 LIBRARY = "libnvidia-ml.so.1"
 # Where the library is when the loader doesn't know it: distributions, Apptainer's --nv, GKE, WSL, NixOS, a Jetson.
 FOLDERS = (
@@ -48,14 +42,15 @@ class Hangs(Exception):  # noqa: N818 - reads as what it says of a driver
 
 
 def probe(root: str | os.PathLike[str] = "/", *, folders: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> Node:
-    """Return what the node says of its driver and GPUs. `source` None means that nothing answered.
+    """Return what the node says of its driver and GPUs. `source` None means that nothing answered; a /proc without
+    a driver's files is the answer that there are none.
 
     `root` is where /proc, /dev and the driver's libraries are looked for; `folders` are more places for libraries, as
     in LD_LIBRARY_PATH; `timeout_s` (seconds) bounds each question.
     """
     base = os.fspath(root)
-    if not any(os.path.lexists(os.path.join(base, sign)) for sign in SIGNS):
-        return Node()
+    if not has_driver(base):
+        return Node(source="proc" if os.path.isdir(os.path.join(base, "proc")) else None)
     version = driver_version(text(os.path.join(base, SIGNS[0])))
     try:
         found = by_nvml(base, folders, timeout_s) or by_smi(base, timeout_s)

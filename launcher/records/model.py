@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["queued", "running", "succeeded", "failed", "killed", "unknown"]
-"""`unknown`: no sign of life for long, and no word of an end. Nobody can tell, so nobody says `failed`."""
+State = Literal["queued", "running", "succeeded", "failed", "killed", "refused", "unknown"]
+"""`unknown`: no sign of life for long, and no word of an end. Nobody can tell, so nobody says `failed`.
+`refused`: the node can't serve the job, so the command was never started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Attempt:
     asked_to_stop: str | None = None
     runner: str | None = None
     host: Mapping[str, Any] | None = None
+    frameworks: Mapping[str, Any] | None = None  # what a strict run's process imported: versions, world_size
     restored: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
     last_sign: str | None = None
@@ -67,6 +69,7 @@ class Record:
     duration_s: float | None = None
     runner: str | None = None
     host: Mapping[str, Any] | None = None
+    frameworks: Mapping[str, Any] | None = None  # what a strict run's process imported: versions, world_size
     attempts: tuple[Attempt, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()

@@ -19,10 +19,13 @@ RESTORED = (*FORWARDED, signal.SIGCHLD, signal.SIGALRM, signal.SIGPIPE, signal.S
 
 
 class NotStarted(Exception):  # noqa: N818  (a fact about the command, told by its exit code)
-    """The command did not start. `code` is 127 or 126, `reason` is for a person."""
+    """The command did not start. `code` is 127 or 126, `reason` is for a person.
 
-    def __init__(self, code: int, reason: str) -> None:
-        self.code, self.reason = code, reason
+    `by` is "node" when the command was not to blame, and the code then 78.
+    """
+
+    def __init__(self, code: int, reason: str, by: str | None = None) -> None:
+        self.code, self.reason, self.by = code, reason, by
         super().__init__(reason)
 
 

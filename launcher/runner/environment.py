@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from launcher.runner import determinism
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from launcher.runner.attempt import Attempt
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LARGEST_HASH_SEED = 4294967295  # PYTHONHASHSEED's own limit
 
 
 def command_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, str]:
@@ -22,14 +23,12 @@ def command_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, s
     env.update({name: own[name] for name in attempt.passed if name in own})
     env.update(attempt.job.get("env", {}))
     env.setdefault("PYTHONUNBUFFERED", "1")  # else a line waits in the command's buffer, and dies with it
-    seed = int(attempt.job.get("seed", 0))
-    if attempt.job.get("determinism") == "seed":
-        env.setdefault("PYTHONHASHSEED", str(seed % (LARGEST_HASH_SEED + 1)))
+    determinism.add(env, attempt.job, attempt.path("frameworks.jsonl"))
     env.update(parameter_variables(attempt.job.get("params", {})))
     env.update(
         LAUNCHER_RUN_ID=attempt.run,
         LAUNCHER_ATTEMPT=str(attempt.number),
-        LAUNCHER_SEED=str(seed),
+        LAUNCHER_SEED=str(int(attempt.job.get("seed", 0))),
         LAUNCHER_PARAMS=attempt.path("params.json"),
         LAUNCHER_OUTPUT_DIR=attempt.path("outputs"),
         LAUNCHER_CHECKPOINT_DIR=attempt.path("checkpoints"),

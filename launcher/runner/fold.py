@@ -52,6 +52,7 @@ def fold(
         "duration_s": between(started, ended),
         "runner": last.get("runner"),
         "host": last.get("host"),
+        "frameworks": last.get("frameworks"),
         "attempts": attempts,
         "metrics": fold_metrics(summaries),
         "checkpoints": [shown(event) for event in events if event["kind"] == "checkpoint"],
@@ -79,6 +80,7 @@ def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: f
         "asked_to_stop": stop,
         "runner": started.get("runner"),
         "host": first(events, "host").get("facts"),
+        "frameworks": latest(events, "frameworks").get("facts"),
         "restored": shown(first(events, "restored")) or None,
         "problems": [event["text"] for event in events if event["kind"] == "problem"],
         "last_sign": last_sign(events, beat),
@@ -109,6 +111,8 @@ def ended_state(ended: Event, stop: str | None) -> dict[str, Any]:
     code, signal, reason = ended.get("code"), ended.get("signal"), ended.get("reason")
     if ended.get("by") == "client":  # the runner is dead, and who started it says what is known
         return {"state": "killed", "reason": reason}
+    if ended.get("by") == "node":  # found unfit before the command started
+        return {"state": "refused", "reason": f"node: {reason}"}
     if stop:
         how = f"by {signal}" if signal else f"with code {code}"
         return {"state": "killed", "reason": reason or f"asked to stop by {stop}, ended {how}"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def prepare(attempt: Attempt) -> None:
     """Make the folders, empty, and params.json. Raises OSError."""
     forget_older(attempt)
-    for name in ("outputs", "checkpoints", "metrics.jsonl", "missing.json"):
+    for name in ("outputs", "checkpoints", "metrics.jsonl", "missing.json", "frameworks.jsonl"):
         put_aside(attempt, name)
     for name in ("outputs", "checkpoints", "spool"):
         os.makedirs(attempt.path(name), exist_ok=True)

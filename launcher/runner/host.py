@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 TYPE_CHECKING = False
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 NO_LIMIT_BYTES = 1 << 60  # cgroup v1 says "no limit" by a huge number
-QUERY = ("index", "name", "uuid", "memory.total", "driver_version")
 
 
 def facts() -> dict[str, Any]:
@@ -65,49 +63,14 @@ def memory_limit() -> int | str:
 
 
 def gpu_facts() -> dict[str, Any]:
-    """Return driver version and GPUs: from nvidia-smi where it answers, else from the driver's files in /proc."""
-    version = driver_version(text("/proc/driver/nvidia/version"))
-    if version is None:
+    """Return driver, its CUDA and the GPUs, as the probe finds them; nothing is loaded where there is no driver."""
+    from launcher.gpu import has_driver
+
+    if not has_driver():
         return {"driver": "none", "gpus": "none"}
-    listed = gpus_by_smi() or gpus_by_proc()
-    if listed and any(os.path.exists(f"/dev/nvidia{n}") for n in range(64)):
-        return {"driver": version, "gpus": listed}
-    return {"driver": version, "gpus": "none visible"}
+    from launcher.gpu.probe import probe
 
-
-def driver_version(said: str) -> str | None:
-    """Read the kernel module's version: a dotted number in its first line."""
-    for word in said.partition("\n")[0].split():
-        if word[0].isdigit() and "." in word:
-            return word
-    return None
-
-
-def gpus_by_smi() -> list[dict[str, Any]]:
-    import subprocess
-
-    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, timeout=10, stdin=subprocess.DEVNULL, cwd="/")
-        return parse_smi(done.stdout.decode(errors="replace"))
-    return []
-
-
-def parse_smi(said: str) -> list[dict[str, Any]]:
-    found = []
-    for line in said.splitlines():
-        values = [value.strip() for value in line.split(",")]
-        if len(values) == len(QUERY) and values[3].isdigit():
-            found.append({"model": values[1], "uuid": values[2], "memory_bytes": int(values[3]) << 20})
-    return found
-
-
-def gpus_by_proc() -> list[dict[str, Any]]:
-    root = "/proc/driver/nvidia/gpus"
-    found = []
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(root)):
-            lines = [line.partition(":") for line in text(f"{root}/{name}/information").splitlines()]
-            said = {key.strip(): value.strip() for key, _, value in lines}
-            found.append({"model": said.get("Model", "unknown"), "uuid": said.get("GPU UUID", "unknown")})
-    return found
+    node = probe()
+    gpus = [{name: value for name, value in vars(device).items() if value is not None} for device in node.devices]
+    nothing = "none visible" if node.source else "unknown"
+    return {"driver": node.driver or "unknown", "cuda": node.cuda or "unknown", "gpus": gpus or nothing}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from launcher.runner.tally import Tally
 
 TRIES = 5
+FRAMEWORKS_BYTES = 1 << 16
 
 
 class Keeper:
@@ -70,6 +71,18 @@ class Keeper:
     def tell_host(self) -> None:
         self.outbox.event("host", facts={**host.facts(), **self.attempt.host})
 
+    def tell_frameworks(self) -> None:
+        """Tell which frameworks a strict run imported: of the process that saw the largest world."""
+        try:
+            with open(self.attempt.path("frameworks.jsonl")) as stream:
+                lines = [json.loads(line) for line in stream.read(FRAMEWORKS_BYTES).splitlines()]
+        except OSError:
+            return
+        if lines:
+            world = max(lines, key=lambda line: int(line["world_size"]))["world_size"]
+            merged = {name: value for line in lines for name, value in line.items()}
+            self.outbox.event("frameworks", facts={**merged, "world_size": world})
+
     def finish(self) -> None:
         """Store what remains: checkpoints, outputs, the last events, and the record as the last of all."""
         if self.tally.cut_off_at is not None:
@@ -79,6 +92,7 @@ class Keeper:
                 break
             time.sleep(self.attempt.times["retry_s"])
         self.keep_outputs()
+        self.guarded("frameworks", self.tell_frameworks)
         self.tally.collect(self.outbox, final=True)
         self.close()
         self.write_record()

@@ -39,7 +39,8 @@ def run(path: str) -> int:
         attempt = attempts.read(path)
         supervisor = Supervisor(attempt)
         folder.prepare(attempt)
-        if attempt.number > 1:
+        supervisor.unfit = unfit(attempt)
+        if attempt.number > 1 and supervisor.unfit is None:
             supervisor.restored = restore(attempt, supervisor.outbox)
     except attempts.AttemptError as e:
         say(str(e))
@@ -48,6 +49,15 @@ def run(path: str) -> int:
         say(f"the run's folder can't be used: {e}")
         return NOT_SUPERVISED
     return supervisor.run()
+
+
+def unfit(attempt: Attempt) -> command.NotStarted | None:
+    """Return why this node can't serve the job. One that asks for no GPU isn't held up by looking for them."""
+    if not ((attempt.job.get("resources") or {}).get("gpus") or {}).get("count"):
+        return None
+    from launcher.runner import preflight
+
+    return preflight.unfit(attempt, command_environment(attempt, os.environ))
 
 
 def restore(attempt: Attempt, outbox: Outbox) -> dict[str, Any]:
@@ -82,6 +92,7 @@ class Supervisor:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.outbox = attempt, Outbox(attempt)
         self.restored: dict[str, Any] = {}
+        self.unfit: command.NotStarted | None = None
         self.renames: Renames | None = None
         self.keeper: Keeper | None = None
         self.ending, self.finished = threading.Event(), threading.Event()
@@ -93,13 +104,16 @@ class Supervisor:
     def run(self) -> int:
         try:
             self.signals.refuse_early()
+            if self.unfit is not None:
+                raise self.unfit
             environment = command_environment(self.attempt, os.environ)
             self.renames = Renames(self.attempt.path("checkpoints"))  # before the command can rename anything
             child = command.start(self.attempt.argv, self.attempt.cwd, environment)
         except command.NotStarted as e:
-            say(e.reason)
+            if e.by is None:  # the preflight has told its own
+                say(e.reason)
             self.started(None)
-            code = self.ended(e.code, None, e.reason)
+            code = self.ended(e.code, None, e.reason, e.by)
         else:
             self.signals.watch(child)
             self.started(child.pid)
@@ -127,15 +141,17 @@ class Supervisor:
         threading.Thread(target=self.outbox.work, args=ship, daemon=True).start()
         threading.Thread(target=self.keep, daemon=True).start()
 
-    def ended(self, code: int, by: str | None, reason: str | None = None) -> int:
+    def ended(self, code: int, killer: str | None, reason: str | None = None, by: str | None = None) -> int:
         self.signals.take()
         self.command_over = True
-        if by or code > 128 or (code and not self.tally.stopped):  # killed, or an error that may have come in a save
+        if (
+            killer or code > 128 or (code and not self.tally.stopped)
+        ):  # killed, or an error that may have come in a save
             self.tally.cut_off_at = time.time()
-        if self.signals.killed_by_us and by == "SIGKILL":
+        if self.signals.killed_by_us and killer == "SIGKILL":
             how = "was asked to stop again" if self.signals.asked_again else "did not end in time"
             reason = f"{how} after {self.tally.stopped}, so it was killed"
-        self.outbox.event("ended", code=code, signal=by, reason=reason)
+        self.outbox.event("ended", code=code, signal=killer, reason=reason, **({"by": by} if by else {}))
         return code
 
     def keep(self) -> None:

@@ -18,8 +18,8 @@ from launcher.runner import main
 main()
 """
 PACKAGE = Path(__file__).parents[1]
-MODULES = ("__init__.py", "errors.py", "digest.py")
-ROOMS = ("runner", "store")
+MODULES = ("__init__.py", "errors.py", "digest.py", "findings.py")
+ROOMS = ("runner", "store", "gpu")
 
 
 def bundle(cache: Cache) -> Path:
