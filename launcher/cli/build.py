@@ -1,17 +1,23 @@
-"""`launcher build`: the image of a spec's lock, in the cache, as a file, or in a Docker engine."""
+"""`launcher build`: the image of a spec's lock, in the cache, as a file, in a Docker engine, or in a registry."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from launcher.cache import Cache
+from launcher.cli import push as pushing
 from launcher.cli.output import json_option, print_json, print_text
 from launcher.cli.pipeline import built, expected, given, locked
 from launcher.cli.progress import choose_progress
+from launcher.cli.push import push_options
 from launcher.image import Image
 from launcher.lock import load
+
+if TYPE_CHECKING:
+    from launcher.registry.push import Pushed
 
 
 @click.command("build")
@@ -19,14 +25,24 @@ from launcher.lock import load
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write an OCI archive that Docker loads too.")
 @click.option("--docker", is_flag=True, help="Put the image into the Docker engine.")
 @click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
+@push_options
 @json_option
-def build(spec: Path | None, output: Path | None, docker: bool, frozen: bool, as_json: bool) -> None:
+def build(
+    spec: Path | None,
+    output: Path | None,
+    docker: bool,
+    frozen: bool,
+    push: str | None,
+    compression: str,
+    as_json: bool,
+) -> None:
     """Assemble the image of SPEC (experiment.yaml, or a .lock): nothing is executed, no daemon, no root."""
     path = given(spec)
     if output:
         from launcher.image.export import check_output, write_archive
 
         check_output(output)
+    registry = pushing.target(push) if push else None
     cache, progress = Cache(), choose_progress()
     loaded, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
     image = expected(lock, built(lock, cache, progress, spec=loaded))
@@ -36,13 +52,15 @@ def build(spec: Path | None, output: Path | None, docker: bool, frozen: bool, as
         from launcher.image.export import load_into_docker
 
         load_into_docker(image)
-    report(image, output, docker, as_json)
+    pushed = pushing.send(image, registry, lock, cache, progress, compression) if registry else None
+    report(image, output, docker, pushed, as_json)
 
 
-def report(image: Image, output: Path | None, docker: bool, as_json: bool) -> None:
+def report(image: Image, output: Path | None, docker: bool, pushed: Pushed | None, as_json: bool) -> None:
     layers = [{"name": x.name, "diff_id": f"sha256:{x.diff_id}", "size": x.size} for x in image.layers]
     if as_json:
-        print_json({"id": f"sha256:{image.id}", "tag": image.tag, "layers": layers, "output": output})
+        sent = {"push": pushing.told(pushed)} if pushed else {}
+        print_json({"id": f"sha256:{image.id}", "tag": image.tag, "layers": layers, "output": output, **sent})
         return
     for layer in image.layers:
         print_text(f"{layer.size / 1e6:9.1f} MB  {layer.name}")
@@ -51,3 +69,5 @@ def report(image: Image, output: Path | None, docker: bool, as_json: bool) -> No
         print_text(f"written to {output}: `docker load -i {output}`")
     if docker:
         print_text(f"in the Docker engine as {image.tag}")
+    if pushed:
+        pushing.tell(pushed)
