@@ -14,7 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.registries import docker_registry
+
 START_S = 60
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a registry that anybody may read and write; give its "127.0.0.1:PORT"."""
+    with docker_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def registry_with_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a registry that wants the login of tests.registries."""
+    with docker_registry(tmp_path_factory.mktemp("registry-login"), login=True) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")
