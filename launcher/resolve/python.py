@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.cache import Cache
+from launcher.errors import ResolveError
 from launcher.indexes.settings import Indexes, configured
 from launcher.lock.model import Wheel
 from launcher.progress import SILENT, Progress
 from launcher.resolve.folders import marks, remember, with_hashes
 from launcher.resolve.platform import platform
 from launcher.resolve.pylock import select
-from launcher.resolve.stubs import Installed, split_installed, without, write_stubs
+from launcher.resolve.stubs import Installed, explained, split_installed, without, write_stubs
 from launcher.resolve.stubs import constraints as pinned
 from launcher.resolve.upgrade import KEEP, Upgrade
 from launcher.resolve.uv import compile_requirements
@@ -53,7 +54,11 @@ def resolve_python(
             stubs = str(write_stubs(there, folder / "installed"))
             places = replace(places, find_links=(stubs, *places.find_links))
             constraints = [*constraints, *pinned(there)]
-        raw = without(compile_requirements(folder, requirements, constraints, target, places, previous, upgrade), there)
+        try:
+            raw = compile_requirements(folder, requirements, constraints, target, places, previous, upgrade)
+        except ResolveError as e:
+            raise explained(e, there) from e
+    raw = without(raw, there)
     kept = () if upgrade.all else tuple(wheel for wheel in previous if wheel.name not in upgrade.packages)
     wheels = select(raw, target, kept)
     remember(wheels, known, cache)

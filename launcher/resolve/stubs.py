@@ -6,11 +6,14 @@ stay, because a person who asks for `name[extra]` wants what the extra brings.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from launcher.errors import Problem, ResolveError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +85,19 @@ def normal(version: object) -> str:
         return str(Version(str(version)))
     except InvalidVersion:
         return ""
+
+
+def explained(error: ResolveError, installed: Iterable[Installed]) -> ResolveError:
+    """Add to a refusal which of the distributions that it speaks of are the base's."""
+    text = str(error)
+    named = [each for each in installed if re.search(rf"(?<![\w-]){re.escape(each.name)}=", text)]
+    problems = [
+        Problem(
+            message=f"{each.name} {each.version} is the base's: the base has it, and what it has stays as it is",
+            hint=f"if it has to be another version, ask for it in image.pip (`{each.name}>=...`): it lies over it then",
+        )
+        for each in named
+    ]
+    made = ResolveError.of([*error.problems, *problems])
+    assert isinstance(made, ResolveError)
+    return made
