@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.image.debian.accounts import SHADOW_DAY, Wishes, collect, grouped, lines, listed, with_x
+from launcher.image.debian.accounts import SHADOW_DAY, Wishes, collect, grouped, lines, listed, with_x, write_shadow
 from launcher.image.debian.system import System
 
 
@@ -18,6 +18,8 @@ def added_accounts(system: System) -> None:
     more_groups = grouped(lines(groups), wishes)
     gids = {line.split(":")[0]: int(line.split(":")[2]) for line in more_groups}
     more_users = listed(lines(users), wishes, gids)
+    if "passwd" in system.packages and not system.exists("/etc/shadow"):  # its postinst moves all passwords there
+        write_shadow(system, users, groups)
     add(system, "/etc/group", "/etc/gshadow", groups, more_groups, odd_groups)
     add(system, "/etc/passwd", "/etc/shadow", users, more_users, odd_users)
 
@@ -41,13 +43,13 @@ def free_numbers(wishes: Wishes, uids: set[int], gids: set[int]) -> Wishes:
 
 
 def add(system: System, path: str, shadow: str, before: list[str], after: list[str], odd: list[str]) -> None:
-    """Write a table and its shadow, if there is something new."""
+    """Write a table and its shadow, if there is something new. Lines of the base say `x` only if its shadow is new."""
     new = after[len(before) :]
-    hidden = system.kept_text(shadow) if system.exists(shadow) else None
-    if hidden is not None:
-        rows = [shadow_line(path, line) for line in new]
-        system.rewrite(shadow, ended(hidden) + lines(rows))
-        after = [*after[: len(before)], *(with_x(line) for line in new)]
+    if system.exists(shadow):
+        hidden = system.kept_text(shadow)
+        system.rewrite(shadow, ended(hidden) + lines([shadow_line(path, line) for line in new]))
+        own = before if system.base and system.base.exists(shadow) else []
+        after = [line if line in own else with_x(line) for line in after]
     if after != before:
         system.rewrite(path, lines([*after, *odd]))
 

@@ -60,12 +60,13 @@ def python_folders(system: System) -> None:
 def more_shells(system: System) -> None:
     """Add the shells of added packages to a base image's list."""
     added = (entry for entry in system.below("/usr/share/debianutils/shells.d") if system.is_added(entry.path))
-    named = [line.split("#")[0] for entry in added for line in (system.text(entry.path) or "").splitlines()]
+    listed = [line.split("#")[0] for entry in added for line in (system.text(entry.path) or "").splitlines()]
+    packaged = [place for shell in listed if shell for place in (shell, "/" + system.place(shell))]
     scripts = (package.script("postinst") for _, package in sorted(system.packages.items()))
-    named += [words[0] for script in scripts for words in calls(script, "add-shell") if words]
-    for path, wanted in (("/etc/shells", named), ("/var/lib/shells.state", [shell for shell in named if shell])):
+    called = [words[0] for script in scripts for words in calls(script, "add-shell") if words]
+    for path, wanted in (("/etc/shells", packaged + called), ("/var/lib/shells.state", packaged)):
         text = system.kept_text(path)
-        new = [shell for shell in dict.fromkeys(wanted) if shell and shell not in text.split("\n")]
+        new = [shell for shell in dict.fromkeys(wanted) if shell not in text.split("\n")]
         if new:
             system.rewrite(path, text + "".join(f"{shell}\n" for shell in new))
 
