@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.cache import Cache
+from launcher.cli import files
 from launcher.cli import push as pushing
+from launcher.cli.files import Format, file_options
 from launcher.cli.output import json_option, print_json, print_text
 from launcher.cli.pipeline import built, expected, given, locked
 from launcher.cli.progress import choose_progress
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write an OCI archive that Docker loads too.")
+@file_options
 @click.option("--docker", is_flag=True, help="Put the image into the Docker engine.")
 @click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
 @push_options
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 def build(
     spec: Path | None,
     output: Path | None,
+    kind: Format | None,
     docker: bool,
     frozen: bool,
     push: str | None,
@@ -38,35 +41,38 @@ def build(
 ) -> None:
     """Assemble the image of SPEC (experiment.yaml, or a .lock): nothing is executed, no daemon, no root."""
     path = given(spec)
-    if output:
-        from launcher.image.export import check_output, write_archive
-
-        check_output(output)
+    form = files.chosen(output, kind, compression, push=bool(push))
     registry = pushing.target(push) if push else None
     cache, progress = Cache(), choose_progress()
     loaded, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
     image = expected(lock, built(lock, cache, progress, spec=loaded))
-    if output:
-        write_archive(image, output)
+    written = files.write(image, output, form, compression, cache, progress) if output else {}
     if docker:
         from launcher.image.export import load_into_docker
 
         load_into_docker(image)
     pushed = pushing.send(image, registry, lock, cache, progress, compression) if registry else None
-    report(image, output, docker, pushed, as_json)
+    report(image, output, written, docker, pushed, as_json)
 
 
-def report(image: Image, output: Path | None, docker: bool, pushed: Pushed | None, as_json: bool) -> None:
+def report(
+    image: Image,
+    output: Path | None,
+    written: dict[str, object],
+    docker: bool,
+    pushed: Pushed | None,
+    as_json: bool,
+) -> None:
     layers = [{"name": x.name, "diff_id": f"sha256:{x.diff_id}", "size": x.size} for x in image.layers]
     if as_json:
-        sent = {"push": pushing.told(pushed)} if pushed else {}
-        print_json({"id": f"sha256:{image.id}", "tag": image.tag, "layers": layers, "output": output, **sent})
+        more = {**({"file": written} if written else {}), **({"push": pushing.told(pushed)} if pushed else {})}
+        print_json({"id": f"sha256:{image.id}", "tag": image.tag, "layers": layers, "output": output, **more})
         return
     for layer in image.layers:
         print_text(f"{layer.size / 1e6:9.1f} MB  {layer.name}")
     print_text(f"image sha256:{image.id}")
     if output:
-        print_text(f"written to {output}: `docker load -i {output}`")
+        files.tell(output, written)
     if docker:
         print_text(f"in the Docker engine as {image.tag}")
     if pushed:

@@ -23,7 +23,7 @@ COMPRESSIONS = ("auto", "gzip", "zstd", "none")
 
 def push_options(command: Command) -> Command:
     """Add `--push` and `--compression`; the function gets `push: str | None` and `compression: str`."""
-    about = "How layers travel to a registry (auto is gzip: every engine reads it; zstd needs Docker 23)."
+    about = "Of layers on their way to a registry (auto: gzip, which all engines read), and of a SIF (auto: none)."
     command = click.option("--compression", type=click.Choice(COMPRESSIONS), default="auto", help=about)(command)
     return click.option("--push", metavar="REF", help="Put the image into a registry, as HOST/NAME:TAG.")(command)
 
