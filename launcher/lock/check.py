@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from launcher.cache import Cache
 from launcher.errors import LauncherError, Problem, Where
@@ -37,6 +38,9 @@ def problems(lock: Lock, spec: Spec, *, cache: Cache | None = None, progress: Pr
 
 def differing_inputs(lock: Lock, spec: Spec) -> Iterator[tuple[str, str]]:
     now = inputs(spec)
+    if now.containerfile and lock.inputs.containerfile and now.containerfile != lock.inputs.containerfile:
+        yield "image.containerfile", "the Containerfile, or a file that it copies, has changed since the lock was made"
+        lock = replace(lock, inputs=replace(lock.inputs, containerfile=now.containerfile))
     for key in ("base", "containerfile", "platform", "python", "build_base"):
         asked, locked = getattr(now, key), getattr(lock.inputs, key)
         if asked != locked:

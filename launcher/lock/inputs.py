@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.errors import Where
+from launcher.lock.containerfile import containerfile_digest
 from launcher.lock.model import Inputs
 from launcher.lock.pyproject import read_pyproject
 from launcher.lock.requirements import Asked, Collection, display
@@ -13,13 +14,14 @@ from launcher.spec.model import Spec
 def inputs(spec: Spec, asked: Asked | None = None) -> Inputs:
     """Return the normalised inputs of a spec; requirements files are read from disk unless `asked` is given.
 
-    Raises SpecError with every mistake in those files.
+    Raises SpecError with every mistake in those files, and when a Containerfile can't be read.
     """
     asked, image = asked or asked_python(spec), spec.image
     return Inputs(
         base="" if image.containerfile else image.base,
         platform=image.platform,
         python=image.python,
+        containerfile=containerfile_digest(image.containerfile) if image.containerfile else None,
         apt=tuple(sorted(set(image.apt))),
         pip=asked.requirements,
         constraints=asked.constraints,

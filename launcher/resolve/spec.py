@@ -63,8 +63,9 @@ def resolve(
     asked = replace(asked, options=options) if options else asked
     architecture = architecture_of(spec)
 
-    def builder(inner: Spec) -> Lock:
-        return resolve(inner, cache=cache, progress=progress, workshop=workshop, options=asked.options)
+    def builder(inner: Spec) -> Lock:  # in the image as it is, or as it was just made when all is upgraded
+        before = None if upgrade.all else previous
+        return resolve(inner, cache=cache, previous=before, progress=progress, workshop=workshop, options=asked.options)
 
     builds = Builds(spec=spec, asked=asked, previous=previous, upgrade=upgrade, workshop=workshop, resolver=builder)
     system, wheels = packages(spec, asked, architecture, previous, upgrade, builds, cache, progress)
