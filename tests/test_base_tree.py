@@ -57,11 +57,15 @@ def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
         found.read("a/x")
 
 
-def test_hard_links_share_their_content_over_layers(tmp_path: Path) -> None:
-    found = tree(tmp_path, {"a": b"shared"}, {"b": hard_link("b", "a"), "c": b"c", "d": hard_link("d", "./c")})
-    assert found.read("b") == b"shared"
-    assert (found.entries["b"].layer, found.entries["b"].offset) == (0, found.entries["a"].offset)
+def test_hard_links_share_their_content(tmp_path: Path) -> None:
+    found = tree(tmp_path, {"a": b"below"}, {"c": b"c", "d": hard_link("d", "./c")})
     assert found.read("d") == b"c"
+    assert (found.entries["d"].layer, found.entries["d"].offset) == (1, found.entries["c"].offset)
+
+
+def test_a_hard_link_to_another_layer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="is a hard link to /a, which its layer"):
+        tree(tmp_path, {"a": b""}, {"b": hard_link("b", "a")})
 
 
 def test_a_hard_link_to_nothing_is_refused(tmp_path: Path) -> None:

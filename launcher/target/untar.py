@@ -4,7 +4,7 @@ OCI's whiteouts (image-spec 1.1, layer.md) become those of overlayfs: a 0:0 devi
 Owners are left to whoever unpacks; times and permission bits are kept, set-user-id bits dropped.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH108, PTH112, PTH114, PTH120, PTH211
 # names are bytes here, and there are tens of thousands of them
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def unpack(archive: Path, into: Path) -> None:
         Unpacking(fd, os.fsencode(into)).run()
     except (EOFError, ValueError, IndexError) as e:
         raise ImageError(f"the layer {archive.name} is not a whole tar archive", hint="build the image again") from e
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
+        raise ImageError(f"the layer {archive.name} contradicts itself: {e}", hint="its base can't be used") from e
     finally:
         os.close(fd)
 
@@ -70,11 +72,15 @@ class Unpacking:
         self.root = root
         self.known = {b""}  # folders that this archive has made: nothing is written through anything else
         self.finished: list[tuple[bytes, int, int]] = []
+        self.made: set[bytes] = set()
+        self.hidden: list[bytes] = []  # what this layer takes away of those below
 
     def run(self) -> None:
         with Umask():
             for member in members(self.window):
                 self.place(member)
+            for path in self.hidden:
+                self.hide(path)
         for path, mode, mtime_ns in reversed(self.finished):  # last, since each file within touches its folder
             os.chmod(path, mode)
             os.utime(path, ns=(mtime_ns, mtime_ns))
@@ -91,11 +97,14 @@ class Unpacking:
         elif last.startswith(WHITEOUT):
             self.white_out(last, path)
         elif member.kind in FILE_TYPES:
+            self.clear(path)
             self.make_file(path, member)
         elif member.kind == SYMLINK:
+            self.clear(path)
             os.symlink(member.link, path)
             os.utime(path, ns=(member.mtime_ns, member.mtime_ns), follow_symlinks=False)
         elif member.kind == HARDLINK:
+            self.clear(path)
             os.link(self.root + b"/" + clean(member.link), path, follow_symlinks=False)
 
     def make_parents(self, parent: bytes) -> None:
@@ -118,7 +127,20 @@ class Unpacking:
         if last == OPAQUE:
             os.setxattr(folder, OPAQUE_MARK, b"y")
         else:
-            os.mknod(folder + b"/" + last[len(WHITEOUT) :], 0o020000, os.makedev(0, 0))
+            self.hidden.append(folder + b"/" + last[len(WHITEOUT) :])
+
+    def hide(self, path: bytes) -> None:
+        """Make a whiteout; any user may (mknod(2), Linux 5.8). What the layer has there itself hides the same."""
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.setxattr(path, OPAQUE_MARK, b"y")
+        elif not os.path.lexists(path):
+            os.mknod(path, 0o020000, os.makedev(0, 0))
+
+    def clear(self, path: bytes) -> None:
+        """Of two files with one name in a layer the later counts, as engines have it."""
+        if path in self.made:
+            os.unlink(path)
+        self.made.add(path)
 
     def make_file(self, path: bytes, member: Member) -> None:
         out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, member.mode & 0o777)

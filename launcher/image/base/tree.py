@@ -153,7 +153,7 @@ class Merging:
         if not path:
             return
         if kind == "hardlink":
-            entry = self.linked(path, target)
+            entry = self.linked(path, target, layer)
         else:
             entry = BaseEntry(kind, mode, target, layer, size, offset)  # type: ignore[arg-type]
         self.make_parents(path, layer)
@@ -162,11 +162,11 @@ class Merging:
             self.remove(path)
         self.put(path, entry)
 
-    def linked(self, path: str, target: str) -> BaseEntry:
-        """A hard link's file lies before it in its layer, or in a layer below."""
+    def linked(self, path: str, target: str, layer: int) -> BaseEntry:
+        """A hard link's file lies before it in its own layer: engines know no links between layers."""
         entry = self.entries.get(target)
-        if entry is None or entry.kind == "dir":
-            raise ImageError(f"/{path} is a hard link to /{target}, which no layer of the base has before it")
+        if entry is None or entry.kind == "dir" or entry.layer != layer:
+            raise ImageError(f"/{path} is a hard link to /{target}, which its layer of the base hasn't before it")
         return entry
 
     def make_parents(self, path: str, layer: int) -> None:
