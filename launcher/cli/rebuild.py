@@ -31,7 +31,8 @@ SHOWN_PATHS = 20
 def rebuild(lock: Path, store: str | None, offline: bool, output: Path | None, as_json: bool) -> int:
     """Make the image of LOCK again, from the lock alone, and compare it bit by bit.
 
-    Ends with 0 and `identical`, or with 1 and the layers and paths that differ.
+    Ends with 0 and `identical`, or with 1 and the layers and paths that differ. An image over a Containerfile's base
+    is `restored`: what an engine executed is kept, not made again.
     """
     pinned = load(given_lock(lock))
     if output:
@@ -106,14 +107,20 @@ def listing(sha256: str, cache: Cache, sources: list[Source]) -> bytes | None:
         return None
 
 
+def is_restored(lock: Lock) -> bool:
+    """Tell whether a part of the image was executed once, and can't be rebuilt."""
+    return lock.base is not None and lock.base.kind == "containerfile"
+
+
 def report(lock: Lock, image: Image, differing: list[dict[str, object]], as_json: bool) -> None:
     identical = None if lock.image is None else not differing
     if as_json:
-        print_json({"id": f"sha256:{image.id}", "identical": identical, "differences": differing})
+        told = {"id": f"sha256:{image.id}", "identical": identical, "restored": is_restored(lock)}
+        print_json({**told, "differences": differing})
     elif identical is None:
         print_text(f"built sha256:{image.id}; the lock names no image to compare it with (`launcher lock` adds it)")
     elif identical:
-        print_text(f"identical sha256:{image.id}")
+        print_text(f"{'restored' if is_restored(lock) else 'identical'} sha256:{image.id}")
     else:
         assert lock.image
         print_text(f"different: built sha256:{image.id}, the lock says sha256:{lock.image.id}")
