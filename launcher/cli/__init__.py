@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "init": verb("init", "Write a starting spec into a training folder."),
     "schema": verb("schema", "Print the JSON Schema of a spec, for editors."),
     "lock": verb("lock", "Resolve a spec into a lock: every artifact by its digest."),
+    "check": verb("check", "Say whether a target can serve a spec."),
     "build": verb("build", "Assemble the image of a lock."),
     "run": verb("run", "Run a spec: lock, build, run, record."),
     "rerun": verb("rerun", "Run a recorded run again, from its record."),

@@ -53,19 +53,18 @@ def run_spec(
     path: Path | None, params: tuple[str, ...], runtime: str | None, place: str | None, frozen: bool, as_json: bool
 ) -> int:
     """Run a spec; return the command's exit code."""
-    from launcher.cli import execution, pipeline
+    from launcher.cli import check, execution, pipeline
     from launcher.code import snapshot
     from launcher.job import overridden, plan
     from launcher.lock import digest, dumps
     from launcher.store import keys
-    from launcher.target import architecture
     from launcher.target.model import Work
 
     cache, progress = Cache(), choose_progress()
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
-    architecture.refuse(lock.architecture)
     overrides = overridden(params, spec.params)
     opened, folder = execution.folder_store(place or spec.store)
+    check.refuse_unfit(spec, lock, cache, runtime, place)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     code = snapshot(spec.code, cache, skip=[folder])
     for note in code.notes:

@@ -1,0 +1,117 @@
+"""`launcher check`: whether a target can serve a spec, before anything is built or queued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.cache import Cache
+from launcher.cli.listing import store_option
+from launcher.cli.output import json_option, print_json, print_text, runtime_option
+from launcher.cli.progress import choose_progress
+from launcher.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from launcher.findings import Finding
+    from launcher.lock import Lock
+    from launcher.spec.model import Spec
+    from launcher.target.facts import Facts
+    from launcher.target.model import Runtime
+
+STYLES = {"ok": "green", "warning": "yellow", "unknown": "cyan", "refused": "red"}
+
+
+@click.command("check")
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@click.option("--on", "target", default="local", show_default=True, metavar="TARGET", help="The target to ask.")
+@runtime_option
+@store_option
+@click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
+@json_option
+@click.pass_context
+def check(
+    ctx: click.Context,
+    spec: Path | None,
+    target: str,
+    runtime: str | None,
+    store: str | None,
+    frozen: bool,
+    as_json: bool,
+) -> None:
+    """Compare SPEC (experiment.yaml) and its lock with a target: driver, GPUs, runtimes, space, store, inputs.
+
+    Every finding is told with what to do. The exit code is 69 when one of them refuses, 0 otherwise: what is unknown
+    refuses nothing.
+    """
+    from launcher import target as targets
+    from launcher.cli.pipeline import given, locked
+
+    cache = Cache()
+    chosen = targets.open(target, cache, runtime=runtime)
+    loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
+    found, facts = look(loaded, lock, cache, chosen.runtimes, store, whole=True)
+    fits = all(finding.verdict != "refused" for finding in found)
+    if as_json:
+        print_json({"target": target, "fits": fits, "findings": found, "facts": facts})
+    else:
+        report(found, target)
+    ctx.exit(0 if fits else TargetError.exit_code)
+
+
+def look(
+    spec: Spec, lock: Lock, cache: Cache, runtimes: Sequence[Runtime], store: str | None, *, whole: bool
+) -> tuple[list[Finding], Facts]:
+    """Ask this machine, and compare. Without `whole` only what a run needs to know is asked."""
+    from launcher.lock.toolkits import toolkits
+    from launcher.store import default_url
+    from launcher.target.check import compare
+    from launcher.target.survey import survey
+
+    gpus = bool(spec.resources.gpus.count)
+    facts = survey(
+        lock,
+        cache,
+        runtimes,
+        store=store or spec.store or default_url(),
+        data={data.name: data.path for data in spec.data},
+        gpus=gpus or whole,
+        whole=whole,
+    )
+    return compare(lock, spec.resources, facts, toolkits()), facts
+
+
+def refuse_unfit(spec: Spec, lock: Lock, cache: Cache, runtime: str | None, store: str | None) -> None:
+    """Raise TargetError with every reason why this machine can't run a spec, before its image is built."""
+    from launcher import target as targets
+    from launcher.target.check import refusal
+
+    found, _ = look(spec, lock, cache, targets.open("local", cache, runtime=runtime).runtimes, store, whole=False)
+    if error := refusal(found):
+        raise error
+
+
+def report(found: Sequence[Finding], target: str) -> None:
+    """Print the findings as a list, each with its hint below, and what they come to."""
+    from launcher.cli.listing import one_line
+
+    width = max(len(finding.subject) for finding in found)
+    for finding in found:
+        verdict = styled(finding.verdict.ljust(8), finding.verdict)
+        print_text(f"{verdict} {finding.subject.ljust(width)}  {one_line(finding.says)}")
+        if finding.hint and finding.verdict != "ok":
+            print_text(f"{'':8} {'':{width}}  hint: {one_line(finding.hint)}")
+    refused = sum(finding.verdict == "refused" for finding in found)
+    print_text(f"{target} can't serve it: {refused} refused" if refused else f"{target} can serve it")
+
+
+def styled(text: str, verdict: str) -> str:
+    """Colour a word for a terminal. NO_COLOR (no-color.org) and TERM=dumb are honoured."""
+    import os
+    import sys
+
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else click.style(text, fg=STYLES[verdict])
