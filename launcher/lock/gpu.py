@@ -51,11 +51,17 @@ def why_none(lock: Lock) -> str:
 def versions(spec: Spec, gpu: Gpu) -> Iterator[tuple[str, str, str]]:
     """Compare by whole fields: "12.6" is met by 12.6, and "12" by every 12.x."""
     cuda, cudnn = spec.image.cuda, spec.image.cudnn
-    if cuda and not (matches(gpu.cuda, cuda) or matches(gpu.cudart, cuda)):
+    if cuda and not (matches(gpu.cuda, without_update(cuda)) or matches(gpu.cudart, cuda)):
         runtime = f" (runtime {gpu.cudart})" if gpu.cudart else ""
         yield "image.cuda", f"{cuda} is asked for, and what is locked has CUDA {gpu.cuda}{runtime}", OTHER_CUDA
     if cudnn and not matches(gpu.cudnn, cudnn):
         yield "image.cudnn", f"{cudnn} is asked for, and what is locked has {gpu.cudnn or 'no cuDNN'}", OTHER_CUDA
+
+
+def without_update(cuda: str) -> str:
+    """Return X.Y of a toolkit's X.Y.Z, as the runtime's own numbers (12.6.77) don't tell which update (12.6.3) it is."""
+    parts = cuda.split(".")
+    return ".".join(parts[:2]) if len(parts) == 3 and len(parts[2]) == 1 else cuda
 
 
 def drivers(spec: Spec, gpu: Gpu) -> Iterator[tuple[str, str, str]]:
