@@ -59,7 +59,7 @@ def versions(spec: Spec, gpu: Gpu) -> Iterator[tuple[str, str, str]]:
 
 
 def without_update(cuda: str) -> str:
-    """Return X.Y of a toolkit's X.Y.Z, as the runtime's own numbers (12.6.77) don't tell which update (12.6.3) it is."""
+    """Return X.Y of a toolkit's X.Y.Z: the runtime's own numbers (12.6.77) don't tell which update (12.6.3) it is."""
     parts = cuda.split(".")
     return ".".join(parts[:2]) if len(parts) == 3 and len(parts[2]) == 1 else cuda
 

@@ -14,7 +14,7 @@ from launcher.lock.toolkits import toolkits
 from launcher.progress import SILENT, Progress
 from launcher.resolve.gpu.base import BaseFacts, versions_of
 from launcher.resolve.gpu.table import tabled
-from launcher.resolve.gpu.wheels import code_of, cuda_of
+from launcher.resolve.gpu.wheels import FRAMEWORKS, code_of, cuda_of
 
 LIBRARIES = {
     "cudart": re.compile(r"nvidia-cuda-runtime(-cu\d+)?"),
@@ -41,7 +41,8 @@ def derive(
     """
     below, libraries = versions_of(base) if base else {}, dict(versions_in(wheels))
     known = {**below, **libraries}
-    frameworks = {wheel.name: cuda for wheel in wheels if (cuda := cuda_of(wheel, paths[wheel.sha256]))}
+    built = [wheel for wheel in wheels if wheel.name in FRAMEWORKS]
+    frameworks = {wheel.name: cuda for wheel in built if (cuda := cuda_of(wheel, paths[wheel.sha256]))}
     cuda = toolkit(wheels, known, below, frameworks, progress)
     if cuda is None:
         return None

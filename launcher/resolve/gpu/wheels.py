@@ -28,6 +28,7 @@ TENSORFLOW_CUDA = re.compile(r"cuda_version['\"]?\s*[,:=]\s*['\"](\d+\.\d+)")
 TENSORFLOW_TARGETS = re.compile(r"cuda_compute_capabilities['\"]?\s*[,:=]\s*\[([^\]]*)\]")
 TORCH_FLAGS = re.compile(rb"(?:sm|compute)_\d+[af]?(?: (?:sm|compute)_\d+[af]?)+\0")
 TORCH_LIBRARY = "torch/lib/libtorch_python.so"  # holds what torch.cuda.get_arch_list() returns
+FRAMEWORKS = {"torch": (TORCH_VERSION, TORCH_CUDA), "tensorflow": (TENSORFLOW_BUILD, TENSORFLOW_CUDA)}
 WORD = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 
 
@@ -41,14 +42,10 @@ class Found:
 
 
 def cuda_of(wheel: Wheel, path: Path) -> str | None:
-    """Return the CUDA X.Y that torch or tensorflow was built with, by its own words; None for a build without."""
-    place, pattern = {"torch": (TORCH_VERSION, TORCH_CUDA), "tensorflow": (TENSORFLOW_BUILD, TENSORFLOW_CUDA)}.get(
-        wheel.name, (None, None)
-    )
-    files = members(path, wheel.filename) if place else {}
-    if place not in files or pattern is None:
-        return None
-    said = pattern.search(text(files[place]))
+    """Return the CUDA X.Y that one of FRAMEWORKS was built with, by its own words; None for a build without."""
+    place, pattern = FRAMEWORKS[wheel.name]
+    files = members(path, wheel.filename)
+    said = pattern.search(text(files[place])) if place in files else None
     return said[1] if said else None
 
 
