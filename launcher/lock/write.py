@@ -56,7 +56,8 @@ def blocks(lock: Lock) -> Iterator[str]:
 
 def inputs(values: Inputs) -> str:
     """Return what was asked for, one list item on a line."""
-    text = lines(vars(values), ("base", "containerfile", "platform", "python", "build_base"))
+    own = {**vars(values), "base": values.base or None}  # none where a Containerfile takes its place
+    text = lines(own, ("base", "containerfile", "platform", "python", "build_base"))
     for key in ("apt", "pip", "constraints", "build", "build_apt"):
         if items := getattr(values, key):
             text += f"{key} = [\n" + "".join(f"    {quoted(item)},\n" for item in items) + "]\n"

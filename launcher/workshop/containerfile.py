@@ -41,7 +41,7 @@ def build_containerfile(file: Path, platform: str, cache: Cache, progress: Progr
         try:
             run([engine, "save", "--output", str(scratch / "image.tar"), image])
         finally:
-            run([engine, "image", "rm", image], check=False)
+            run([engine, "image", "rm", "--no-prune", image], check=False)
         return take(scratch / "image.tar", file.name, image, cache, scratch)
 
 
@@ -98,8 +98,8 @@ def take(archive: Path, name: str, image: str, cache: Cache, scratch: Path) -> S
                 sha256, size = adopted(lambda: read(opened, member), cache, scratch)
                 return Artifact(name=name, version=version, filename=part, size=size, sha256=sha256)
 
-            layers = [artifact(f"layer-{n}", member) for n, member in enumerate(listed[0]["Layers"], 1)]
-            return Saved(config=artifact("config.json", listed[0]["Config"]), layers=tuple(layers))
+            layers = [artifact(f"{name}-layer-{n}", member) for n, member in enumerate(listed[0]["Layers"], 1)]
+            return Saved(config=artifact(f"{name}-config.json", listed[0]["Config"]), layers=tuple(layers))
     except (tarfile.TarError, KeyError, IndexError, TypeError, ValueError) as e:
         raise ResolveError(f"the image that {name} gave can't be read: {e}", hint="try another engine") from e
 
