@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.digest import canonical_json, sha256_bytes
+from launcher.image.interop import FOLDERS
 from launcher.image.oci import Image, Layer
 from launcher.image.tar import in_order, write_layer
 from launcher.image.tree import Bytes, Entry, Slice
@@ -19,8 +20,11 @@ LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "s
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 
 
-def tiny_image(cache: Cache) -> Image:
-    """Return an image of two layers: shell and libraries, Python over them."""
+def tiny_image(cache: Cache, *, mount_points: bool = False) -> Image:
+    """Return an image of two layers: shell and libraries, Python over them.
+
+    `mount_points` gives it the empty folders that the assembler gives every image.
+    """
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}").resolve()
     library = Path(sys.base_prefix, "lib", python.name)
     obstore = importlib.util.find_spec("obstore")
@@ -35,7 +39,8 @@ def tiny_image(cache: Cache) -> Image:
     }
     files = {name: file_entry(name, path, mode) for name, path, mode in python_files(python, library)}
     link = Entry(path="usr/bin/python3", kind="symlink", mode=0o777, target=str(python))
-    return image(cache, [base, {**files, link.path: link}])
+    empty = {path: Entry(path=path, kind="dir", mode=mode) for path, mode in FOLDERS.items()} if mount_points else {}
+    return image(cache, [base, {**empty, **files, link.path: link}])
 
 
 def image(cache: Cache, trees: list[dict[str, Entry]]) -> Image:

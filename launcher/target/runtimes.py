@@ -1,7 +1,7 @@
 """Which runtime a container gets: the one that was named, or the first that works here.
 
 The sandbox comes first: it starts in milliseconds, needs no daemon, no rights that amount to root's, and no image
-is copied into an engine first (torch's is 800 MB). Docker and Podman follow where a kernel forbids it.
+is copied into an engine first (torch's is 800 MB). The others follow where a kernel forbids it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,18 @@ def podman(cache: Cache) -> Runtime:
     return Podman(cache)
 
 
-RUNTIMES: dict[str, Callable[[Cache], Runtime]] = {"sandbox": sandbox, "docker": docker, "podman": podman}
+def apptainer(cache: Cache) -> Runtime:
+    from launcher.target.apptainer import Apptainer
+
+    return Apptainer(cache)
+
+
+RUNTIMES: dict[str, Callable[[Cache], Runtime]] = {
+    "sandbox": sandbox,
+    "docker": docker,
+    "podman": podman,
+    "apptainer": apptainer,
+}
 
 
 def choose(name: str | None, cache: Cache) -> list[Runtime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cache import Cache
 from tests.registries import docker_registry
 
 START_S = 60
@@ -77,6 +79,24 @@ def answers(url: str) -> bool:
             return b" 200 " in asked.recv(64)
         except OSError:
             return False
+
+
+@pytest.fixture(scope="session")
+def apptainer(shared_cache: Cache) -> Iterator[Path]:
+    """Give a real Apptainer that every user may run: this machine's own, or Debian's in a folder of the tests."""
+    if (own := shutil.which("apptainer")) is not None:
+        yield Path(own)
+        return
+    if platform.machine() != "x86_64" or not shutil.which("dpkg-deb"):
+        pytest.skip("there is no apptainer, and it can't be had here (needs Debian on x86-64)")
+    from tests.services.apptainer_install import installed
+
+    program = installed(shared_cache)
+    home = Path(tempfile.mkdtemp(prefix="apptainer-"))
+    shutil.copytree(program.parents[1], home, dirs_exist_ok=True, symlinks=True)  # the cache may lie in a closed folder
+    home.chmod(0o755)
+    yield home / "bin" / program.name
+    shutil.rmtree(home)
 
 
 def end(engine: subprocess.Popen[bytes]) -> None:

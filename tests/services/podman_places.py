@@ -28,6 +28,7 @@ ACCOUNTS = {
 RANGE = "trainer:300000:65536\n"
 AS_USER = """
 for file in passwd group subuid subgid; do mount --bind "$1/etc/$file" "/etc/$file"; done
+[ ! -e "$1/fuse" ] || mount --bind "$1/fuse" /dev/fuse
 mount --bind "$2" "$1/checkout"
 mount --bind "$3" "$1/packages"
 shift 3

@@ -50,6 +50,10 @@ class Sandbox:
                 self.overlay = False
         return self.enter(container, [str(merged.tree(self.cache, lower))])
 
+    def merged(self, image: Image) -> Path:
+        """Return one folder that shows the image, for runtimes that run folders."""
+        return merged.tree(self.cache, [*self.unpacked(image), str(skeleton(self.cache))])
+
     def unpacked(self, image: Image) -> list[str]:
         """Return the folders of the layers, the topmost first. Several at once: making files is the kernel's work."""
         with ThreadPoolExecutor(UNPACKED_AT_ONCE) as pool:
