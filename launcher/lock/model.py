@@ -156,3 +156,10 @@ class Lock:
         """Every file that an image of this lock is made from."""
         base = (self.base.config, *self.base.layers) if self.base else ()
         return (*base, *self.debs, *self.wheels)
+
+    @property
+    def executed(self) -> tuple[Artifact, ...]:
+        """Artifacts that were made once by executing something, and are to be had only where they were kept."""
+        once = self.base if self.base and self.base.kind == "containerfile" else None
+        base = (once.config, *once.layers) if once else ()
+        return (*base, *(wheel for wheel in self.wheels if wheel.sdist))
