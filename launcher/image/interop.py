@@ -100,7 +100,7 @@ def enroot(config: Settings) -> list[Entry]:
 
 def named(env: Iterable[str]) -> list[str]:
     """Return the variables whose names a shell bears."""
-    return [entry for entry in env if NAME.fullmatch(entry.partition("=")[0])]
+    return [entry for entry in env if "=" in entry and NAME.fullmatch(entry.partition("=")[0])]
 
 
 def exports(env: Iterable[str]) -> str:
