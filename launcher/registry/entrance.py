@@ -21,7 +21,7 @@ from launcher.registry.settings import Place
 
 CLIENT_ID = "launcher"
 TOKEN_LIFE_S = 60.0  # where the server doesn't say ("Token Authentication Specification", expires_in)
-EARLY_S = 5.0
+EARLY = 0.1  # of a token's life: renewed so long before its end
 
 
 class Answer(Protocol):
@@ -61,23 +61,20 @@ class Entrance:
                 self.renew(self.bearer)
             return self.header
 
-    def answer(self, told: str, sent: str | None) -> bool:
-        """Meet a 401's challenge; tell whether there is something else to send now than `sent`.
+    def answer(self, told: str, sent: str | None) -> str | None:
+        """Meet a 401's challenge; return the header to send now, or None when there is no other than `sent`.
 
-        Raises the entrance's error when the registry wants a login that there isn't, or refuses the one there is.
+        Raises the entrance's error when a server of tokens refuses the login, or gives none.
         """
         with self.guard:
-            if self.header != sent:  # another thread was faster
-                return True
-            offered = {challenge.scheme: challenge for challenge in reversed(challenges(told))}
-            if "bearer" in offered:
-                was, self.bearer = self.header, offered["bearer"]
-                self.renew(self.bearer)
-                return self.header != was
-            if "basic" in offered and sent is None:
-                login = self.login()
-                self.header = basic(login) if login else None
-            return self.header != sent
+            if self.header == sent:  # else another thread was faster
+                offered = {challenge.scheme: challenge for challenge in reversed(challenges(told))}
+                if "bearer" in offered:
+                    self.bearer = offered["bearer"]
+                    self.renew(self.bearer)
+                elif "basic" in offered and sent is None and (login := self.login()):
+                    self.header = basic(login)
+            return self.header if self.header != sent else None
 
     def login(self) -> Login | None:
         found = self.find()
@@ -126,7 +123,7 @@ class Entrance:
         except (ValueError, KeyError, TypeError, AttributeError):
             message = f"{shown(realm)}, which gives tokens for {host}, answered {answer.status_code} and no token"
             raise self.error(message, hint="try again later") from None
-        self.header, self.until = f"Bearer {token}", time.monotonic() + max(0.0, life - EARLY_S)
+        self.header, self.until = f"Bearer {token}", time.monotonic() + life * (1 - EARLY)
 
 
 def basic(login: Login) -> str:

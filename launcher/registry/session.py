@@ -138,9 +138,9 @@ class Session:
         response = self.send_bare(method, url, headers, body, header)
         if response.status_code == 401 and self.own(url):
             told = response.headers.get("www-authenticate", "")
-            if told and self.entrance.answer(told, header):
+            if told and (other := self.entrance.answer(told, header)):
                 response.close()
-                return self.send_bare(method, url, headers, body, self.entrance.current())
+                return self.send_bare(method, url, headers, body, other)
         return response
 
     def send_bare(
