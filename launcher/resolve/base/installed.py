@@ -12,6 +12,7 @@ from launcher.image.base.tree import BaseTree
 from launcher.resolve.base.python import Interpreter
 from launcher.resolve.stubs import Installed
 
+METADATA = {"dist-info": "METADATA", "egg-info": "PKG-INFO"}
 DEBIAN = "usr/lib/python3/dist-packages"
 
 
@@ -36,11 +37,11 @@ def folders(tree: BaseTree, python: Interpreter) -> list[str]:
 
 def in_folder(tree: BaseTree, folder: str) -> Iterator[Installed]:
     for name in tree.names(folder):
-        metadata = {".dist-info": "/METADATA", ".egg-info": "/PKG-INFO"}.get(name[-10:])
-        if metadata is None:
+        ending = name.rpartition(".")[2]
+        if ending not in METADATA:
             continue
-        text = tree.text(f"{folder}/{name}{metadata}")
-        if text is None and name.endswith(".egg-info"):
+        text = tree.text(f"{folder}/{name}/{METADATA[ending]}")
+        if text is None and ending == "egg-info":
             text = tree.text(f"{folder}/{name}")  # a single file, as distutils wrote it
         if text and (each := read(text)):
             yield each

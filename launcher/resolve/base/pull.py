@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +25,7 @@ from launcher.resolve.upgrade import KEEP, Upgrade
 
 Kind = Literal["registry", "containerfile"]
 NO_SYSTEM = "unknown"
+AT_ONCE = max(1, (os.cpu_count() or 2) // 2)  # each layer keeps two cores busy: one inflates, one hashes
 MOST_LAYERS = 120
 """A base with more leaves no room for ours: engines bear 125 in all."""
 
@@ -114,11 +117,12 @@ def pin_base(
             f"{config.name} has {len(layers)} layers, and a base may have 1 to {MOST_LAYERS}",
             hint="squash it, or take another base",
         )
-    blobs = []
-    with progress.task("unpack the base", None) as task:
-        for number, layer in enumerate(layers, 1):
-            found = unpack_blob(artifact_path(layer.sha256, cache), layer.sha256, cache, task)
-            blobs.append(blob(config, number, layer, found.diff_id, found.size))
+    with progress.task("unpack the base", None) as task, ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda x: unpack_blob(artifact_path(x.sha256, cache), x.sha256, cache, task), layers)
+        blobs = [
+            blob(config, number, layer, unpacked.diff_id, unpacked.size)
+            for number, (layer, unpacked) in enumerate(zip(layers, found, strict=True), 1)
+        ]
     refuse_other_layers(config.name, blobs, told)
     base = Base(kind=kind, manifest=manifest_sha256, system=NO_SYSTEM, config=config, layers=tuple(blobs))
     return with_system(base, cache)
