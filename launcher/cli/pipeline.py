@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache, disk_full, written_whole
-from launcher.errors import LockError, Problem, ResolveError, UsageError
+from launcher.cli.executed import bring_back, lost_for_good, missing
+from launcher.errors import FetchError, LockError, Problem, ResolveError, UsageError
 from launcher.image import Image, build
 from launcher.image.keys import ASSEMBLER
 from launcher.lock import ImagePin, LayerPin, Lock, dumps, load
@@ -71,6 +72,8 @@ def relock(
     from launcher.workshop import OwnWorkshop
 
     wanted, workshop = upgrade or Upgrade(), OwnWorkshop(cache, progress)
+    if previous and not wanted.all:
+        bring_back(previous, spec, cache, progress)
     lock = resolve(spec, cache=cache, previous=previous, upgrade=wanted, progress=progress, workshop=workshop)
     if wanting := unmet(spec, lock):
         raise ResolveError.of(wanting)
@@ -96,10 +99,13 @@ def built(
 ) -> Image:
     """Return a lock's image, with artifacts that the cache lacks fetched from `sources`, or else from where this
     machine looks, and from the indexes that the spec's requirements file names."""
-    if any(cache.find("artifacts", artifact.sha256) is None for artifact in lock.artifacts):
+    if missing(lock.artifacts, cache):
         from launcher.fetch import fetch
 
-        fetch(lock.artifacts, cache, usual_sources(spec, lock) if sources is None else sources, progress)
+        try:
+            fetch(lock.artifacts, cache, usual_sources(spec, lock) if sources is None else sources, progress)
+        except FetchError as e:
+            raise FetchError.of([*e.problems, *lost_for_good(lock, cache)]) from e
     return build(lock, cache, progress=progress)
 
 

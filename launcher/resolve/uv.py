@@ -30,8 +30,8 @@ TIMEOUT_S = 900.0
 WIDE = "10000"  # columns: uv must not fold its sentences
 NO_BINARY_WORDS = ("building from source is disabled", "no usable wheels", "no wheels", "Building source distributions")
 FROM_SOURCE = (
-    "images hold wheels only: take a version that has one, or build it once"
-    " (`pip wheel NAME==VERSION`) and put the wheel into a find-links folder"
+    "images hold wheels only: name it under `image.build.packages`, and `launcher lock` builds it once; or take a"
+    " version that has a wheel, or put a wheel of your own into a find-links folder"
 )
 UNMET = "loosen a requirement, take another Python or base, or check which indexes pip and uv are configured for"
 OFFLINE = "check the network, the proxy and the index settings of pip and uv"
