@@ -129,8 +129,15 @@ def test_a_gpu_without_a_name_may_be_the_one() -> None:
 def test_only_gpus_of_the_model_are_judged() -> None:
     gpu = Gpu(cuda="12.6", driver="525.60.13", driver_exact="560.28.03", code=(coded("9.0"),))
     assert verdicts(gpu, NODE, wanted=Gpus(count=1, model="H100"))["code"] == "ok"
-    says = one(gpu, NODE, "code", wanted=Gpus(count=2)).says
-    assert says == "torch 2.0 has no code for NVIDIA L4 (8.9): machine code for 9.0 and no PTX"
+    refused = one(gpu, NODE, "code", wanted=Gpus(count=2))
+    assert refused.verdict == "refused"
+    assert refused.says == "torch 2.0 has no code for NVIDIA L4 (8.9): machine code for 9.0 and no PTX"
+
+
+def test_a_card_that_isnt_needed_is_only_warned_of() -> None:
+    gpu = Gpu(cuda="12.6", driver="525.60.13", driver_exact="560.28.03", code=(coded("9.0"),))
+    assert one(gpu, NODE, "code", wanted=Gpus(count=1)).verdict == "warning"
+    assert one(gpu, NODE, "code").verdict == "refused"  # an image for all of the node's
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from launcher.findings import Finding
@@ -48,7 +49,7 @@ def findings(
     found += memory(devices, memory_bytes) if memory_bytes else []
     if gpu is None:
         return found
-    return [*found, driver(gpu, node, toolkits), *codes(gpu, node, devices, toolkits)]
+    return [*found, driver(gpu, node, toolkits), *codes(gpu, node, devices, toolkits, wanted.count if wanted else None)]
 
 
 def chosen(node: Node, wanted: Wanted | None) -> tuple[Device, ...]:
@@ -149,15 +150,30 @@ def older(node: Node, version: str, toolkits: Toolkits) -> str:
     return f"{way_out}; {NO_COMPAT}"
 
 
-def codes(gpu: Gpu, node: Node, devices: tuple[Device, ...], toolkits: Toolkits) -> list[Finding]:
-    """Compare each artifact's code with each kind of GPU."""
+def codes(
+    gpu: Gpu, node: Node, devices: tuple[Device, ...], toolkits: Toolkits, wanted: int | None = None
+) -> list[Finding]:
+    """Compare each artifact's code with each kind of GPU.
+
+    When there are as many GPUs that all code runs on as are `wanted` (None: all of them), the others are only warned
+    of: such as the small card of a workstation that drives its screen.
+    """
     if not devices:
         return []
     if not gpu.code:
         says = f"nothing tells which GPUs the code for CUDA {gpu.cuda} in this image was compiled for"
         return [Finding(subject="code", verdict="unknown", says=says)]
-    kinds = dict.fromkeys((device.model, device.capability) for device in devices)
-    return [code_on(gpu, code, node, *kind, toolkits) for code in gpu.code for kind in kinds]
+    kinds = dict.fromkeys(kind(device) for device in devices)
+    found = {each: [code_on(gpu, code, node, *each, toolkits) for code in gpu.code] for each in kinds}
+    bad = {each for each, told in found.items() if any(one.verdict == "refused" for one in told)}
+    good = sum(kind(device) not in bad for device in devices)
+    spare = wanted is not None and good >= wanted
+    every = [found[each][number] for number in range(len(gpu.code)) for each in kinds]
+    return [replace(one, verdict="warning") if spare and one.verdict == "refused" else one for one in every]
+
+
+def kind(device: Device) -> tuple[str | None, str | None]:
+    return device.model, device.capability
 
 
 def code_on(gpu: Gpu, code: Code, node: Node, model: str | None, capability: str | None, toolkits: Toolkits) -> Finding:

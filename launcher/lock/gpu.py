@@ -20,7 +20,7 @@ OTHER_CUDA = (
 )
 CPU_TORCH = (
     "{filename} is a build without CUDA, of this machine's find-links or indexes: name the index that has builds with"
-    " CUDA (`--index-url` in a requirements file), or require the exact version, as `torch=={version}+cu126`"
+    " CUDA (`--index-url` in a requirements file), or require the exact version, as `torch=={version}+cu{cuda}`"
 )
 NO_CUDA = "require what brings CUDA along (torch, jax[cuda12], nvidia-cuda-runtime-cu12), or take a base that has it"
 
@@ -35,17 +35,21 @@ def unmet(spec: Spec, lock: Lock) -> list[Problem]:
     if lock.gpu is None:
         message = "CUDA is asked for, and the image of this lock has none"
         keys = [key for key, value in asked.items() if value is not None]
-        return [Problem(message=message, where=Where(file=file, key=key), hint=why_none(lock)) for key in keys]
+        return [
+            Problem(message=message, where=Where(file=file, key=key), hint=why_none(lock, spec.image.cuda))
+            for key in keys
+        ]
     found = [*versions(spec, lock.gpu), *drivers(spec, lock.gpu), *capabilities(spec, lock.gpu)]
     return [Problem(message=text, where=Where(file=file, key=key), hint=hint) for key, text, hint in found]
 
 
-def why_none(lock: Lock) -> str:
+def why_none(lock: Lock, cuda: str | None) -> str:
     """Say what to do about an image without CUDA: most often torch came without it."""
     torch = next((wheel for wheel in lock.wheels if wheel.name == "torch"), None)
     if torch is None:
         return NO_CUDA
-    return CPU_TORCH.format(filename=torch.filename, version=torch.version.partition("+")[0])
+    tag = "".join((cuda or "").split(".")[:2]) or "126"
+    return CPU_TORCH.format(filename=torch.filename, version=torch.version.partition("+")[0], cuda=tag)
 
 
 def versions(spec: Spec, gpu: Gpu) -> Iterator[tuple[str, str, str]]:

@@ -79,12 +79,14 @@ def whole(index: Indexes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("whole")
     spec = f"name: whole\nimage:\n  base: debian:bookworm\n  cuda: '13.0'\n  pip: ['{TORCH}']\nrun: 'true'\n"
     (folder / "experiment.yaml").write_text(spec)
-    (folder / "pip.conf").write_text("[global]\n" + (f"index-url = {index.default}\n" if index.default else ""))
-    env = {k: v for k, v in os.environ.items() if k != "PIP_FIND_LINKS"} | {"PIP_CONFIG_FILE": str(folder / "pip.conf")}
+    told = {"PIP_INDEX_URL": index.default, "PIP_EXTRA_INDEX_URL": " ".join(index.extra)}
+    env = {key: value for key, value in os.environ.items() if key != "PIP_FIND_LINKS"}
+    env |= {key: value for key, value in told.items() if value} | {"PIP_CONFIG_FILE": os.devnull}
     for verb in (["lock"], ["build", "--frozen"]):
         started = time.monotonic()
         args = [sys.executable, "-m", "launcher", *verb, "experiment.yaml"]
-        subprocess.run(args, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
         print(f"{verb[0]}: {time.monotonic() - started:.1f} s, at most {peak} MiB")
         assert peak < 1024
