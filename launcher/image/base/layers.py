@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -140,9 +141,10 @@ def listed(row: Row) -> tuple[str, str, int, int, int, str]:
 
 def base_tree(base: Base, cache: Cache) -> BaseTree:
     """Return the files of a base whose layers are in the cache's blobs."""
-    return read_tree([cache.path("blobs", x.diff_id) for x in base.layers], cache, diff_ids(base))
+    return tree_of(cache.root, tuple(blob.diff_id for blob in base.layers))
 
 
-def diff_ids(base: Base | None) -> Sequence[str]:
-    """Return the diff_ids of a base's layers, lowest first; none without a base."""
-    return [blob.diff_id for blob in base.layers] if base else []
+@lru_cache(maxsize=1)  # a lock asks for it three times, and a big base has hundreds of thousands of files
+def tree_of(root: Path, diff_ids: tuple[str, ...]) -> BaseTree:
+    cache = Cache(root)
+    return read_tree([cache.path("blobs", diff_id) for diff_id in diff_ids], cache, diff_ids)

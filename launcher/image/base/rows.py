@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from launcher.cache import Cache
 from launcher.errors import ImageError
@@ -30,12 +31,20 @@ OTHERS = frozenset(b"346")  # character and block devices, pipes
 
 def rows_of(path: Path, cache: Cache | None, diff_id: str) -> list[Row]:
     """Return the rows of the uncompressed layer at `path`. Raises ImageError when it is broken."""
-    if cache and isinstance(noted := cache.note(NOTES, diff_id), list):
-        return [(row[0], native(row[1]), row[2], row[3], row[4], native(row[5])) for row in noted]
+    if cache and isinstance(noted := cache.note(NOTES, diff_id), dict):
+        return [as_row(row) for row in noted["rows"]] if noted["odd"] else list(map(tuple, noted["rows"]))
     rows = list(read(path))
     if cache:
-        cache.write_note(NOTES, diff_id, [[r[0], plain(r[1]), r[2], r[3], r[4], plain(r[5])] for r in rows])
+        odd = not all(row[1].isascii() and row[5].isascii() for row in rows)
+        told = [[r[0], plain(r[1]), r[2], r[3], r[4], plain(r[5])] for r in rows] if odd else rows
+        cache.write_note(NOTES, diff_id, {"odd": odd, "rows": told})
     return rows
+
+
+def as_row(noted: list[Any]) -> Row:
+    """Read a noted row back that may hold names which are not ASCII."""
+    kind, path, mode, size, offset, target = noted
+    return (kind, native(path), mode, size, offset, native(target))
 
 
 def plain(name: str) -> str:

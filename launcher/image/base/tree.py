@@ -7,9 +7,8 @@ over anything else replaces it, and a folder over a folder keeps what is in it, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from launcher.cache import Cache
 from launcher.errors import ImageError
@@ -22,8 +21,7 @@ MOST_LINKS = 40
 LARGEST_READ = 256 << 20
 
 
-@dataclass(frozen=True)
-class BaseEntry:
+class BaseEntry(NamedTuple):
     """One path of a base. `mode` holds permission bits, `size` is in bytes, `target` is a symlink's text.
 
     The content of a file lies in layer `layer` (0 is the lowest) from `offset` of its tar on: two paths with the same
@@ -134,7 +132,7 @@ class Merging:
 
     def __init__(self) -> None:
         self.entries: dict[str, BaseEntry] = {}
-        self.children: dict[str, set[str]] = {"": set()}
+        self.children: dict[str, set[str]] = {"": set()}  # of each folder, and of nothing else
 
     def lay(self, rows: Iterable[Row], layer: int) -> None:
         """Put a layer over what is there. Whiteouts go first: they never hide what their own layer has."""
@@ -152,15 +150,19 @@ class Merging:
         kind, path, mode, size, offset, target = row
         if not path:
             return
+        parent, _, name = path.rpartition("/")
+        if parent not in self.children:
+            self.make_folder(parent, layer)
         if kind == "hardlink":
             entry = self.linked(path, target, layer)
         else:
             entry = BaseEntry(kind, mode, target, layer, size, offset)  # type: ignore[arg-type]
-        self.make_parents(path, layer)
-        before = self.entries.get(path)
-        if before and before.kind == "dir" and entry.kind != "dir":
+        if kind == "dir":
+            self.children.setdefault(path, set())
+        elif path in self.children:
             self.remove(path)
-        self.put(path, entry)
+        self.entries[path] = entry
+        self.children[parent].add(name)
 
     def linked(self, path: str, target: str, layer: int) -> BaseEntry:
         """A hard link's file lies before it in its own layer: engines know no links between layers."""
@@ -169,26 +171,24 @@ class Merging:
             raise ImageError(f"/{path} is a hard link to /{target}, which its layer of the base hasn't before it")
         return entry
 
-    def make_parents(self, path: str, layer: int) -> None:
+    def make_folder(self, path: str, layer: int) -> None:
         """What lies in a folder makes it one, whatever was there."""
-        parent = path.rpartition("/")[0]
-        before = self.entries.get(parent)
-        if parent and (before is None or before.kind != "dir"):
-            self.make_parents(parent, layer)
-            self.put(parent, BaseEntry("dir", 0o755, "", layer, 0))
-
-    def put(self, path: str, entry: BaseEntry) -> None:
-        self.entries[path] = entry
         parent, _, name = path.rpartition("/")
-        self.children.setdefault(parent, set()).add(name)
+        if parent not in self.children:
+            self.make_folder(parent, layer)
+        self.entries[path] = BaseEntry("dir", 0o755, "", layer, 0)
+        self.children[path] = set()
+        self.children[parent].add(name)
 
     def empty(self, folder: str) -> None:
         for name in list(self.children.get(folder, ())):
             self.remove(f"{folder}/{name}" if folder else name)
 
     def remove(self, path: str) -> None:
-        self.empty(path)
-        self.children.pop(path, None)
+        if path in self.children:
+            self.empty(path)
+            if path:
+                del self.children[path]
         if self.entries.pop(path, None):
             parent, _, name = path.rpartition("/")
             self.children[parent].discard(name)
