@@ -193,7 +193,7 @@ def test_runtimes_are_tried_in_order(desk: Desk) -> None:
 
 def test_choice_of_the_runtime(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAUNCHER_RUNTIME", raising=False)
-    assert [runtime.name for runtime in runtimes.choose(None, cache)] == ["sandbox", "docker", "podman"]
+    assert [runtime.name for runtime in runtimes.choose(None, cache)] == ["sandbox", "docker", "podman", "apptainer"]
     monkeypatch.setenv("LAUNCHER_RUNTIME", "docker")
     assert [runtime.name for runtime in runtimes.choose(None, cache)] == ["docker"]
     assert [runtime.name for runtime in runtimes.choose("sandbox", cache)] == ["sandbox"]

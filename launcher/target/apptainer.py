@@ -179,6 +179,7 @@ def arguments(container: Container, image: Path, added: Iterable[Mount] = ()) ->
     """Return what follows `apptainer`. Pure but for who runs it."""
     words = ["--silent", "exec", *FLAGS, "--no-mount", NOT_MOUNTED, "--pwd", container.cwd]
     words += ["--no-privs"] if os.getuid() == 0 else []
+    words += ["--nv"] if container.gpus else []
     words += [] if container.network else ["--net", "--network", "none"]
     mounts = [*added, *container.mounts]
     for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):

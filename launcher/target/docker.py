@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import TargetError
+from launcher.target.gpus import cdi_names
+from launcher.target.gpus import name_of as gpu_name
 from launcher.target.model import Container, Ending, StillRunning, Unusable
 
 if TYPE_CHECKING:
@@ -61,8 +64,28 @@ def connect() -> DockerClient:
     return docker.from_env(timeout=max(ANSWER_S, 60))
 
 
-def options(container: Container) -> dict[str, Any]:
-    """Return what the engine is asked for, in the words of the SDK. Pure."""
+def gpu_request(container: Container, known: Iterable[str] = ()) -> list[Any]:
+    """Return what asks for the container's GPUs: by the CDI names that the engine knows, else as `--gpus` does.
+
+    For the latter the engine calls NVIDIA's hook (Docker, "GPU support"). Pure.
+    """
+    from docker.types import DeviceRequest
+
+    if not container.gpus:
+        return []
+    if names := cdi_names(container.gpus, known):
+        return [DeviceRequest(driver="cdi", device_ids=names)]
+    return [DeviceRequest(device_ids=[gpu_name(gpu) for gpu in container.gpus], capabilities=[["gpu"]])]
+
+
+def cdi_devices(client: DockerClient) -> list[str]:
+    """Return the CDI names that the engine has found (`docker info`, from Docker 28 on)."""
+    found = client.info().get("DiscoveredDevices") or []
+    return [str(device.get("ID")) for device in found if device.get("Source") == "cdi"]
+
+
+def options(container: Container, cdi: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what the engine is asked for, in the words of the SDK. `cdi` are names that the engine knows. Pure."""
     from docker.types import Mount
 
     return {
@@ -85,6 +108,7 @@ def options(container: Container) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "stdin_open": False,
         "tty": False,
+        "device_requests": gpu_request(container, cdi),
     }
 
 
@@ -113,7 +137,8 @@ class DockerProcess:
 
     def __init__(self, client: DockerClient, tag: str, container: Container) -> None:
         self.client = client
-        self.container: Any = client.containers.create(tag, list(container.argv[1:]), **options(container))
+        cdi = cdi_devices(client) if container.gpus else []
+        self.container: Any = client.containers.create(tag, list(container.argv[1:]), **options(container, cdi))
         try:
             wanted = {"stream": 1, "stdout": 1, "stderr": 1}
             self.socket: Any = client.api.attach_socket(str(self.container.id), wanted)

@@ -19,8 +19,10 @@ import json
 from pathlib import Path
 
 from launcher.cache import Cache
+from launcher.gpu.model import Device
 from launcher.store.keys import run as run_prefix
 from launcher.target import accounts, bundle, trees
+from launcher.target.gpus import environment
 from launcher.target.model import Container, Mount, Work
 
 BUNDLE = "/opt/launcher"
@@ -32,7 +34,9 @@ RUNNER = ("python3", "-I", "-S", "-B", f"{BUNDLE}/run.py", f"{INSIDE}/attempt.js
 FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def container(work: Work, cache: Cache, folder: Path, *, user: int, group: int) -> Container:
+def container(
+    work: Work, cache: Cache, folder: Path, *, user: int, group: int, gpus: tuple[Device, ...] = ()
+) -> Container:
     """Write what the runner is told, and describe the container. `folder` is the run's own on this machine."""
     inside = folder / "inside"
     (inside / "home").mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,7 @@ def container(work: Work, cache: Cache, folder: Path, *, user: int, group: int) 
         *pycache_mounts(work, cache, folder, runner.name),
         *accounts.mounts(work.image, cache, folder, user=user, group=group, home=HOME),
     ]
-    env = command_environment(work)
+    env = command_environment(work, gpus)
     told = {
         "version": 1,
         "job": work.job_json(),
@@ -57,8 +61,16 @@ def container(work: Work, cache: Cache, folder: Path, *, user: int, group: int) 
     }
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
+    own |= {name: env[name] for name in environment(gpus, env)}  # the runner looks at the GPUs too
     return Container(
-        run=work.job.run, image=work.image, argv=RUNNER, env=own, mounts=tuple(mounts), user=user, group=group
+        run=work.job.run,
+        image=work.image,
+        argv=RUNNER,
+        env=own,
+        mounts=tuple(mounts),
+        user=user,
+        group=group,
+        gpus=gpus,
     )
 
 
@@ -85,9 +97,10 @@ def pycache_mounts(work: Work, cache: Cache, folder: Path, bundle_name: str) -> 
     return [Mount(source=source, target=PYCACHE + target, writable=True) for target, source in shared.items()]
 
 
-def command_environment(work: Work) -> dict[str, str]:
+def command_environment(work: Work, gpus: tuple[Device, ...] = ()) -> dict[str, str]:
     """Return the image's variables and the few that a target adds; nothing of the host's."""
     config = json.loads(work.image.config).get("config") or {}
     image = dict(entry.split("=", 1) for entry in config.get("Env") or [])
     name = accounts.user_name()
-    return {"PATH": FALLBACK_PATH, "USER": name, "LOGNAME": name, **image, "HOME": HOME, "PYTHONPYCACHEPREFIX": PYCACHE}
+    env = {"PATH": FALLBACK_PATH, "USER": name, "LOGNAME": name, **image, "HOME": HOME, "PYTHONPYCACHEPREFIX": PYCACHE}
+    return env | environment(gpus, env)

@@ -1,18 +1,24 @@
-"""The target `local`: runs jobs on this machine, in a sandbox, in Docker or in Podman."""
+"""The target `local`: runs jobs on this machine, in a sandbox, in Docker, Podman or Apptainer."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from launcher.cache import Cache, disk_full
 from launcher.errors import TargetError
+from launcher.gpu.model import Device, Node
+from launcher.gpu.probe import probe
+from launcher.gpu.verdict import findings
 from launcher.job import Job
 from launcher.store.keys import quoted
+from launcher.target.gpus import Claimed, claim
 from launcher.target.layout import container
 from launcher.target.model import Ending, Process, Runtime, StillRunning, Unusable, Work
 from launcher.target.trees import make_removable
@@ -23,9 +29,10 @@ class Local:
 
     name = "local"
 
-    def __init__(self, cache: Cache, runtimes: Sequence[Runtime]) -> None:
+    def __init__(self, cache: Cache, runtimes: Sequence[Runtime], *, ask: Callable[[], Node] = probe) -> None:
         self.cache = cache
         self.runtimes = runtimes
+        self.ask = ask
         self.claims: dict[str, int] = {}
 
     def refusals(self, job: Job) -> tuple[str, ...]:
@@ -34,13 +41,19 @@ class Local:
         if wants.nodes > 1:
             found.append(f"the job wants {wants.nodes} nodes, and this is one machine")
         if wants.gpus.count:
-            found.append(f"the job wants {wants.gpus.count} GPUs: the target `local` hands none to its containers yet")
+            verdicts = findings(job.gpu, self.node, wanted=wants.gpus)
+            found += [finding.says for finding in verdicts if finding.verdict == "refused"]
         if wants.cpus and wants.cpus > (cpus := len(os.sched_getaffinity(0))):
             found.append(f"the job wants {wants.cpus} CPUs, and this machine gives {cpus}")
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if wants.memory_bytes and wants.memory_bytes > memory:
             found.append(f"the job wants {wants.memory_bytes / 1e9:.1f} GB, and this machine has {memory / 1e9:.1f} GB")
         return tuple(found)
+
+    @cached_property
+    def node(self) -> Node:
+        """What this machine's GPUs are; asked once."""
+        return self.ask()
 
     def knows(self, run: str) -> bool:
         """Tell whether an attempt of this run was started on this machine and left something here."""
@@ -79,15 +92,20 @@ class Local:
         if run not in self.claims:
             self.claim(run)
         held = self.claims.pop(run)
-        with disk_full(self.cache.root):
-            try:
-                return LocalProcess(self.begin(work, folder), folder, held)
-            except BaseException:
-                os.close(held)
-                raise
+        with disk_full(self.cache.root), contextlib.ExitStack() as undo:
+            undo.callback(os.close, held)
+            gpus = self.claim_gpus(work.job)
+            undo.callback(gpus.release)
+            process = LocalProcess(self.begin(work, folder, gpus.devices), folder, held, gpus)
+            undo.pop_all()
+            return process
 
-    def begin(self, work: Work, folder: Path) -> Process:
-        described = container(work, self.cache, folder, user=os.getuid(), group=os.getgid())
+    def claim_gpus(self, job: Job) -> Claimed:
+        """Claim the GPUs that a job wants. Raises TargetError when too few are free."""
+        return claim(job.resources.gpus, self.node if job.resources.gpus.count else Node(), job.run, self.cache)
+
+    def begin(self, work: Work, folder: Path, gpus: tuple[Device, ...] = ()) -> Process:
+        described = container(work, self.cache, folder, user=os.getuid(), group=os.getgid(), gpus=gpus)
         if len(self.runtimes) == 1:
             return self.runtimes[0].start(described)
         problems = []
@@ -105,8 +123,8 @@ class Local:
 class LocalProcess:
     """An attempt that runs on this machine. Its folder goes when all that it held is in the store."""
 
-    def __init__(self, process: Process, folder: Path, held: int) -> None:
-        self.process, self.folder, self.held = process, folder, held
+    def __init__(self, process: Process, folder: Path, held: int, gpus: Claimed) -> None:
+        self.process, self.folder, self.held, self.gpus = process, folder, held, gpus
 
     def signal(self, number: int) -> None:
         self.process.signal(number)
@@ -116,6 +134,7 @@ class LocalProcess:
             return self.process.wait()
         finally:
             os.close(self.held)
+            self.gpus.release()
 
     def discard(self) -> None:
         """Remove what the attempt left on this machine. Call it when the store has everything."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from launcher.errors import TargetError
+from launcher.gpu.model import Device
 from launcher.job import Job, to_json
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Container:
     group: int
     cwd: str = "/workspace"
     network: bool = True
+    gpus: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Process(Protocol):
 
 
 class Runtime(Protocol):
-    """What runs containers: the sandbox, Docker, Podman."""
+    """What runs containers: the sandbox, Docker, Podman, Apptainer."""
 
     name: str
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
+from launcher.gpu.model import Device
 from launcher.image.export import write_archive
 from launcher.process import last_lines, run, start
 from launcher.target.docker import ANSWER_S, LABEL, name_of
-from launcher.target.model import Container, Ending, StillRunning
+from launcher.target.driver_files import driver_files
+from launcher.target.gpus import cdi_known, cdi_names
+from launcher.target.model import Container, Ending, Mount, StillRunning
 
 NETWORK = "LAUNCHER_PODMAN_NETWORK"
 TMP = "/tmp:rw,exec,nosuid,nodev,mode=1777"
@@ -122,8 +127,34 @@ def ask(*words: str) -> None:
         raise TargetError(f"Podman refused{said}", hint=hint)
 
 
-def arguments(container: Container) -> list[str]:
-    """Return what follows `podman`. Pure but for this machine's memory and the user's own choice of a network."""
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How GPUs are shown to a container: by words of the command line, and by mounts."""
+
+    words: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+def gpu_request(gpus: Sequence[Device]) -> Shown:
+    """Return how GPUs are asked for: by their CDI names, else the device files and the driver's libraries themselves.
+
+    CDI: podman-run(1), `--device`, from Podman 4.1 on. Raises TargetError when the driver isn't whole.
+    """
+    if not gpus:
+        return Shown()
+    if names := cdi_names(gpus, cdi_known(gpus)):
+        return Shown(words=tuple(word for name in names for word in ("--device", name)))
+    found = driver_files(gpus)
+    words = tuple(word for path in found.devices for word in ("--device", path))
+    return Shown(words=words, mounts=tuple(found.mounts))
+
+
+def arguments(container: Container, shown: Shown | None = None) -> list[str]:
+    """Return what follows `podman`. Pure but for this machine's memory and the user's own choice of a network.
+
+    `shown` says how the container's GPUs are asked for; None finds out.
+    """
+    shown = gpu_request(container.gpus) if shown is None else shown
     shared = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # as a tmpfs of the kernel has
     words = ["create", "--rm", "--name", name_of(container.run), "--label", f"{LABEL}={container.run}"]
     words += ["--read-only", "--read-only-tmpfs=false", "--tmpfs", TMP, "--shm-size", f"{shared}b"]
@@ -140,7 +171,8 @@ def arguments(container: Container) -> list[str]:
     words += ["--userns", "keep-id"] if container.user else []
     for name, value in container.env.items():
         words += ["--env", f"{name}={value}"]
-    for mount in sorted(container.mounts, key=lambda mount: mount.target.count("/")):
+    words += shown.words
+    for mount in sorted([*container.mounts, *shown.mounts], key=lambda mount: mount.target.count("/")):
         words += ["--mount", mounted(str(mount.source), mount.target, mount.writable)]
     return [*words, "--entrypoint", container.argv[0], container.image.tag, *container.argv[1:]]
 

@@ -1,10 +1,15 @@
-"""What is mounted where in a sandbox: a pure function from a container to the list that the inside half carries out."""
+"""What is mounted where in a sandbox: from a container to the list of steps for the inside half.
+
+Pure, but for the driver's files that a container with GPUs is shown.
+"""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
 
+from launcher.target.driver_files import DriverFiles, driver_files
+from launcher.target.gpus import LIBRARIES
 from launcher.target.model import Container, Mount
 from launcher.target.sandbox.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID
 
@@ -35,6 +40,7 @@ SKELETON_FOLDERS = (
     "workspace",
     "opt/launcher",
     "var/cache/launcher/pycache",
+    ".singularity.d/libs",
 )
 SKELETON_FILES = ("etc/resolv.conf", "etc/hosts", "etc/passwd", "etc/group")
 QUIET = MS_NOSUID | MS_NODEV
@@ -42,7 +48,15 @@ QUIET = MS_NOSUID | MS_NODEV
 
 def actions(container: Container) -> list[Action]:
     """Return the steps, in order, that make a bare root into the container's."""
-    return [*kernel_files(), *devices(), *folders(), *own_mounts(container.mounts), *sealed()]
+    shown = driver_files(container.gpus) if container.gpus else DriverFiles()
+    return [
+        *kernel_files(),
+        *devices(shown.devices),
+        *folders(),
+        *own_mounts(container.mounts),
+        *driver(shown),
+        *sealed(),
+    ]
 
 
 def kernel_files() -> Iterator[Action]:
@@ -57,12 +71,12 @@ def kernel_files() -> Iterator[Action]:
         yield "hide-if-there", path
 
 
-def devices() -> Iterator[Action]:
+def devices(more: tuple[str, ...] = ()) -> Iterator[Action]:
     """A small fixed /dev: a user namespace can't make device nodes, so the host's are bound one by one."""
     yield "mount", "tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k"
-    for name in DEVICES:
-        yield "file", f"/dev/{name}"
-        yield "bind", f"/dev/{name}", f"/dev/{name}", True
+    for path in (*(f"/dev/{name}" for name in DEVICES), *more):
+        yield "file", path
+        yield "bind", path, path, True
     for name, text in DEVICE_LINKS.items():
         yield "link", text, f"/dev/{name}"
     yield "folder", "/dev/pts"
@@ -78,6 +92,16 @@ def folders() -> Iterator[Action]:
         yield "mount", "tmpfs", target, QUIET, "mode=0755,size=1m"
     for path in HOST_FILES:
         yield "bind-if-there", path, path, False
+
+
+def driver(shown: DriverFiles) -> Iterator[Action]:
+    """The libraries of NVIDIA's driver, where the container's LD_LIBRARY_PATH names them."""
+    if shown.libraries:
+        yield "mount", "tmpfs", LIBRARIES, QUIET, "mode=0755,size=1m"
+        for mount in shown.mounts:
+            yield "file", mount.target
+            yield "bind", str(mount.source), mount.target, False
+        yield "seal", LIBRARIES
 
 
 def own_mounts(mounts: tuple[Mount, ...]) -> Iterator[Action]:

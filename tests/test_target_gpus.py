@@ -1,0 +1,110 @@
+"""GPUs handed to containers, without one: who holds which, and what each runtime is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import Cache
+from launcher.errors import TargetError
+from launcher.gpu.model import Device, Node
+from launcher.image.oci import Image
+from launcher.spec.model import Gpus
+from launcher.target import apptainer, docker, driver_files, gpus, podman
+from launcher.target.model import Container
+from launcher.target.sandbox import plan
+
+A100 = "NVIDIA A100-SXM4-80GB"
+DEVICES = tuple(Device(index=at, uuid=f"GPU-{at}{at}", model=A100 if at < 3 else "NVIDIA T4") for at in range(4))
+NODE = Node(driver="550.54.14", devices=DEVICES, source="nvml")
+LISTING = (
+    "3 libs found in cache `/etc/ld.so.cache'\n"
+    "\tlibnvidia-ml.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1\n"
+    "\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1\n"
+    "\tlibcuda.so.1 (libc6) => /usr/lib/i386-linux-gnu/libcuda.so.1\n"
+    "\tlibcuda.so (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so\n"
+    "\tlibcudart.so.12 (libc6,x86-64) => /opt/cuda/libcudart.so.12\n"
+)
+
+
+def container(*devices: Device) -> Container:
+    image = Image(id="a" * 64, config=b"{}", manifest=b"{}", layers=())
+    return Container(run="r", image=image, argv=("x",), env={}, mounts=(), user=1, group=1, gpus=devices)
+
+
+def test_free_gpus_are_claimed_once(cache: Cache) -> None:
+    first = gpus.claim(Gpus(count=2), NODE, "run-1", cache)
+    second = gpus.claim(Gpus(count=1, model="A100"), NODE, "run-2", cache)
+    assert [device.index for device in first.devices] == [0, 1]
+    assert [device.index for device in second.devices] == [2]
+    with pytest.raises(
+        TargetError, match=r"2 GPUs, and 1 are free.*GPU 0 \(NVIDIA A100-SXM4-80GB\) by run-1.*by run-2"
+    ):
+        gpus.claim(Gpus(count=2), NODE, "run-3", cache)
+    gpus.claim(Gpus(count=1), NODE, "run-3", cache).release()  # the refused one let go of the T4
+    first.release()
+    assert len(gpus.claim(Gpus(count=3), NODE, "run-4", cache).devices) == 3
+    second.release()
+
+
+def test_the_environment_names_the_gpus() -> None:
+    found = gpus.environment(DEVICES[:2], {"LD_LIBRARY_PATH": "/opt/lib"})
+    assert found["CUDA_VISIBLE_DEVICES"] == found["NVIDIA_VISIBLE_DEVICES"] == "GPU-00,GPU-11"
+    assert found["LD_LIBRARY_PATH"] == "/opt/lib:/.singularity.d/libs"
+    assert gpus.environment((), {"NVIDIA_VISIBLE_DEVICES": "all"}) == {"NVIDIA_VISIBLE_DEVICES": "void"}
+    assert gpus.environment((), {}) == {}
+
+
+def test_docker_is_asked_by_uuid_or_by_cdi() -> None:
+    asked = docker.options(container(*DEVICES[:2]))["device_requests"]
+    assert [(one["DeviceIDs"], one["Capabilities"]) for one in asked] == [(["GPU-00", "GPU-11"], [["gpu"]])]
+    [one] = docker.options(container(*DEVICES[:2]), ["nvidia.com/gpu=GPU-00", "nvidia.com/gpu=1"])["device_requests"]
+    assert (one["Driver"], one["DeviceIDs"]) == ("cdi", ["nvidia.com/gpu=GPU-00", "nvidia.com/gpu=1"])
+    assert docker.options(container())["device_requests"] == []
+
+
+def test_podman_is_asked_by_cdi_where_a_specification_knows_all(tmp_path: Path) -> None:
+    (tmp_path / "etc/cdi").mkdir(parents=True)
+    text = 'kind: nvidia.com/gpu\ndevices:\n  - name: "0"\n  - name: all\n'
+    (tmp_path / "etc/cdi/nvidia.yaml").write_text(text)
+    assert gpus.cdi_names(DEVICES[:1], gpus.cdi_known(DEVICES[:1], tmp_path)) == ["nvidia.com/gpu=0"]
+    assert gpus.cdi_names(DEVICES[:2], gpus.cdi_known(DEVICES[:2], tmp_path)) is None
+    words = podman.arguments(container(DEVICES[0]), podman.Shown(words=("--device", "nvidia.com/gpu=0")))
+    assert words[words.index("--device") + 1] == "nvidia.com/gpu=0"
+
+
+def test_apptainer_is_asked_by_nv() -> None:
+    assert "--nv" in apptainer.arguments(container(DEVICES[0]), Path("x.sif"))
+    assert "--nv" not in apptainer.arguments(container(), Path("x.sif"))
+
+
+def fake(root: Path, *names: str) -> Path:
+    (root / "dev").mkdir()
+    for name in names:
+        (root / "dev" / name).touch()
+    return root
+
+
+def test_driver_files(tmp_path: Path) -> None:
+    root = fake(tmp_path, "nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
+    found = driver_files.driver_files(DEVICES[1:2], root, LISTING)
+    assert found.devices == ("/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-uvm")
+    assert [(mount.target, str(mount.source)) for mount in found.mounts] == [
+        (f"/.singularity.d/libs/{name}", f"/usr/lib/x86_64-linux-gnu/{name}")
+        for name in ("libcuda.so", "libcuda.so.1", "libnvidia-ml.so.1")
+    ]
+    with pytest.raises(TargetError, match="no /dev/nvidia2"):
+        driver_files.driver_files(DEVICES[2:3], root, LISTING)
+    with pytest.raises(TargetError, match=r"libcuda\.so\.1"):
+        driver_files.driver_files(DEVICES[:1], root, "")
+
+
+def test_the_sandbox_binds_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fake(tmp_path, "nvidia0", "nvidiactl")
+    monkeypatch.setattr(plan, "driver_files", lambda given: driver_files.driver_files(given, root, LISTING))
+    steps = plan.actions(container(DEVICES[0]))
+    assert ("bind", "/dev/nvidia0", "/dev/nvidia0", True) in steps
+    library = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
+    assert ("bind", library, "/.singularity.d/libs/libcuda.so.1", False) in steps
+    assert not [step for step in plan.actions(container()) if "nvidia" in str(step)]
