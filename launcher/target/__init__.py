@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def open(name: str, cache: Cache, *, runtime: str | None = None) -> Local:
     """Return the target of this name: `local`.
 
-    `runtime` names what runs containers: `sandbox`, `docker` or `podman`; None takes $LAUNCHER_RUNTIME, else the
-    first of them that works here. Raises UsageError for names that there are not.
+    `runtime` names what runs containers: `sandbox`, `docker`, `podman` or `apptainer`; None takes
+    $LAUNCHER_RUNTIME, else the first of them that works here. Raises UsageError for names that there are not.
     """
     from launcher.errors import UsageError
     from launcher.target.local import Local
