@@ -186,9 +186,16 @@ def test_the_bases_status_is_kept_and_added_to(tmp_path: Path) -> None:
 
 def test_remains_of_a_removed_package_make_room(tmp_path: Path) -> None:
     remains = "\nPackage: new\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 0.9\n"
-    tree = over(tmp_path, [Package(name="new")], {"var/lib/dpkg/status": (STATUS + remains).encode()})
+    foreign = "\nPackage: new\nStatus: install ok installed\nArchitecture: i386\nVersion: 0.8\n"
+    tree = over(tmp_path, [Package(name="new")], {"var/lib/dpkg/status": (STATUS + remains + foreign).encode()})
     status = text(tree, "var/lib/dpkg/status")
-    assert status.count("Package: new\n") == 1 and "0.9" not in status and status.startswith("Package: old\n")
+    assert "0.9" not in status and status.startswith("Package: old\n")
+    assert status.count("Package: new\n") == 2 and "Architecture: i386\nVersion: 0.8\n" in status
+
+
+def test_a_link_of_the_base_may_climb_to_the_root(tmp_path: Path) -> None:
+    tree = over(tmp_path, [Package(name="new", items=[file("./opt/x", "x")])], {"opt": "../../srv", "srv": None})
+    assert text(tree, "srv/x") == "x"
 
 
 def test_triggers_are_added_to(tmp_path: Path) -> None:

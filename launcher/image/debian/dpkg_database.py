@@ -19,6 +19,7 @@ FIELDS = (
 )  # fmt: skip
 """The order in which dpkg writes fields (dpkg lib/dpkg/parse.c); others follow as the package has them."""
 TRIGGER = re.compile(r"/[^\0]*|[A-Za-z0-9][A-Za-z0-9+._-]*")
+REMAINS = re.compile(r"\APackage: (\S+)\nStatus: \S+ \S+ (?:config-files|not-installed)$", re.MULTILINE)
 EXECUTABLE = ("preinst", "postinst", "prerm", "postrm", "config")
 
 
@@ -42,10 +43,8 @@ def base_status(system: System) -> str:
     """Return a base image's stanzas, without the remains of removed packages that are back."""
     text = status_text(system.base) if system.base else ""
     found = stanzas(text)
-    stay = [
-        one for one in found if not (one + "\n").startswith(tuple(f"Package: {name}\n" for name in system.packages))
-    ]
-    return text.rstrip("\n") + "\n\n" if found and len(stay) == len(found) else "".join(f"{one}\n\n" for one in stay)
+    stay = [one for one in found if not (remains := REMAINS.search(one)) or remains[1] not in system.packages]
+    return text.rstrip("\n") + "\n\n" if found and stay == found else "".join(f"{one}\n\n" for one in stay)
 
 
 def info_name(package: Package) -> str:

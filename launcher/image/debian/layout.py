@@ -34,9 +34,11 @@ def merged_usr(architecture: str) -> dict[str, str]:
 class Layout:
     """Real places of paths, given the symlinks of the whole tree."""
 
-    def __init__(self, links: Mapping[str, str]) -> None:
-        """`links` maps real places of symlinks to their targets."""
+    def __init__(self, links: Mapping[str, str], *, of_base: bool = False) -> None:
+        """`links` maps real places of symlinks to their targets. Those of a base image may climb above the root, and
+        stay there as the kernel has it; a package's must not."""
         self.links = dict(links)
+        self.of_base = of_base
         self.folders: dict[str, str] = {"": ""}
 
     def place(self, path: str) -> str:
@@ -63,7 +65,7 @@ class Layout:
             part = todo.pop()
             if part in ("", "."):
                 continue
-            if part == ".." and not at:
+            if part == ".." and not at and not self.of_base:
                 raise ImageError(f"/{path}: lies behind a symlink that leads out of the image ({link})")
             here = split_path(at)[0] if part == ".." else f"{at}/{part}" if at else part
             if (found := self.links.get(here)) is None:
@@ -87,7 +89,7 @@ def layout_of(packages: Iterable[Package], architecture: str, base: Mapping[str,
         start = {path: entry.target for path, entry in base.items() if entry.kind == "symlink"}
     shipped: list[Entry] = [e for p in packages for e in p.members if e.kind == "symlink"]
     shipped.sort(key=lambda entry: entry.path.count("/"))  # a link's own folder is known before it
-    layout = Layout(start)
+    layout = Layout(start, of_base=base is not None)
     for _ in range(MOST_LINKS):
         links = dict(start)
         for entry in shipped:
@@ -95,5 +97,5 @@ def layout_of(packages: Iterable[Package], architecture: str, base: Mapping[str,
                 links.setdefault(place, entry.target)
         if links == layout.links:
             return layout
-        layout = Layout(links)
+        layout = Layout(links, of_base=base is not None)
     raise ImageError("the packages' symlinks never settle: each changes where the others lie")
