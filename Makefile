@@ -10,10 +10,10 @@ PYTEST := $(BIN)/pytest
 # artifacts that the tests fetch, kept between runs: files by sha256, checked whenever they are used
 export LAUNCHER_TEST_CACHE ?= $(CURDIR)/.cache/tests
 
-.PHONY: help demo test lint format types fast services bench docs clean
+.PHONY: help demo test lint format types fast services bench gpu-check docs clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{t=$$2; $$1=$$2=""; printf "  make %-9s%s\n", t, $$0}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{t=$$2; $$1=$$2=""; printf "  make %-9s%s\n", t, $$0}'
 
 demo: $(VENV)/.ready ## set up, run a small real training twice, rebuild its image; no root, no daemon, no account
 	@$(BIN)/python examples/demo.py
@@ -40,6 +40,9 @@ services: $(VENV)/.ready-dev debian ## the tests against real services
 
 bench: $(VENV)/.ready-dev debian ## side by side with what a user would pick instead
 	@$(BIN)/python -m benchmarks
+
+gpu-check: $(VENV)/.ready ## on a machine with a GPU: probe it, check it, train twice under strict, compare the bits (ARGS=...)
+	@$(BIN)/python examples/gpu_check.py $(ARGS)
 
 docs: $(VENV)/.ready-dev ## hold the docs to the code: links, commands, pages that are made from it
 	@$(PYTEST) -q tests/test_frame_docs.py
