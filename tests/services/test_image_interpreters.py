@@ -56,7 +56,7 @@ def test_pythons_of_debian(suite: str, project: Path, debian: Lock, cache: Cache
     (project / "experiment.yaml").write_text(SPEC.format(suite=suite, needed=", ".join(NEEDED)))
     done = launcher("run", "--runtime", "sandbox", cwd=project, cache=shared_cache)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:] == facts(build(debian, cache))
+    assert done.stdout.split()[1:] == facts(build(debian, cache), cache)
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
@@ -86,7 +86,7 @@ def test_pythons_of_this_machine(
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(args, cwd=project, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:] == facts(build(debian, cache))
+    assert done.stdout.split()[1:] == facts(build(debian, cache), cache)
 
 
 def interpreter(version: str) -> Path | None:
