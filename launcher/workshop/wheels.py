@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "PYTHONNOUSERSITE": "1",
     "SOURCE_DATE_EPOCH": "315532800",
 }
-COMPILERS = r"(?:gcc|g\+\+|cc|c\+\+)"
+COMPILERS = r"(?<!\w)(?:gcc|g\+\+|cc|c\+\+)"
 NO_COMPILER = re.compile(
     rf"command '[^']*{COMPILERS}' failed: No such file|{COMPILERS}: not found"
     rf"|No such file or directory: '[^']*{COMPILERS}'|Unknown compiler\(s\)|No CMAKE_C\w*_COMPILER could be found"
