@@ -70,7 +70,8 @@ KEYS: tuple[Key, ...] = (
     key(
         "image.apt",
         environment.APT_LIST,
-        "Debian packages, each as `name` or `name=version`, with all that they depend on.",
+        "Debian packages, each as `name` or `name=version`, with all that they depend on; over a base of Debian or "
+        "Ubuntu, what that lacks.",
         "none",
         "[git, ffmpeg]",
     ),
