@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -230,11 +231,14 @@ def test_folders_that_are_links_in_the_base_are_followed(
     registry: Registry, index: index_server.Index, cache: Cache, tmp_path: Path
 ) -> None:
     index.add("a")
-    odd: dict[str, Content] = {"opt": "srv/opt", "srv/opt/own": b"base", "srv": None}
+    srv = tarfile.TarInfo("srv")
+    srv.type, srv.mode = tarfile.DIRTYPE, 0o711
+    odd: dict[str, Content] = {"opt": "srv/opt", "srv/opt/own": b"base", "srv": srv}
     lock = locked(registry, cache, tmp_path, with_python(**odd), "a")
     tree = merged(build(lock, cache))
     assert tree.entries["opt"].kind == "symlink"
     assert tree.read("opt/own") == b"base"
+    assert tree.entries["srv"].mode == 0o711
     assert tree.entries["srv/opt/env/lib/python3.12/site-packages/a.py"].kind == "file"
 
 

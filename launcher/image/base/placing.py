@@ -64,7 +64,8 @@ class Placing:
         placed = {entry.path: entry for entry in map(self.entry, entries)}
         if self.problems:
             raise ImageError.of(self.problems[path] for path in sorted(self.problems))
-        folders = {path: self.folder(path) for path in self.known.values()}
+        above = {path[:at] for path in placed for at in range(len(path)) if path[at] == "/"}
+        folders = {path: self.folder(path) for path in above}
         return with_parents(placed.values(), {path: entry for path, entry in folders.items() if entry})
 
     def entry(self, entry: Entry) -> Entry:
