@@ -18,6 +18,7 @@ from launcher.resolve.workshop import Saved, Workshop
 from launcher.spec.model import ImageSpec
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}  # RFC 1952, RFC 8878
 RESTORE = (
     "what was executed can't be rebuilt, only restored: `launcher rebuild LOCK --from STORE` brings it back from the"
     " store whose vault has it (`launcher vault add`); `launcher lock --upgrade` builds another one"
@@ -51,9 +52,16 @@ def resolve_containerfile(
     saved = (None if upgrade.all else noted(digest, image.platform, cache)) or made(
         file, digest, image, workshop, cache
     )
-    layers = [Packed(sha256=x.sha256, size=x.size, media_type=LAYER_TYPE) for x in saved.layers]
+    layers = [Packed(sha256=x.sha256, size=x.size, media_type=media_type(x, cache)) for x in saved.layers]
     base = pin_base("containerfile", saved.config.sha256, saved.config, layers, image.platform, cache, progress)
     return look_into(base, cache, image.python)
+
+
+def media_type(layer: Artifact, cache: Cache) -> str:
+    """Tell by its first bytes what a layer is: most engines save plain tars, those with containerd's store don't."""
+    with cache.path("artifacts", layer.sha256).open("rb") as stream:
+        head = stream.read(4)
+    return LAYER_TYPE + next((word for magic, word in COMPRESSED.items() if head.startswith(magic)), "")
 
 
 def same(previous: Lock, digest: str, platform: str) -> bool:
