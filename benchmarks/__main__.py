@@ -1,6 +1,7 @@
-"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments]`.
+"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments] [push]`.
 
-Needs root for a Docker engine of its own, and docker.io, mmdebstrap, dpkg-dev. Nothing else should run beside it.
+Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
+dpkg-dev. Nothing else should run beside it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,17 @@ def runner(bench: Bench) -> None:
     subprocess.run([sys.executable, Path(__file__).with_name("runner.py")], check=True)
 
 
-PARTS = {"start": start, "lock": lock, "runner": runner, "environments": environments}
+def push(bench: Bench) -> None:
+    """Print what pushes to a registry move."""
+    from benchmarks.registry import pushes
+
+    if not (bench.project / "base.lock").exists():
+        bench.spec(BASE)
+    bench.launcher("build", "--docker", bench.project / "base.lock")
+    pushes(bench, tag(bench))
+
+
+PARTS = {"start": start, "lock": lock, "runner": runner, "environments": environments, "push": push}
 
 
 def main(chosen: list[str]) -> None:
