@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from launcher.cache import Cache
 from launcher.errors import ImageError, ResolveError
 from launcher.gpu.model import Code, Gpu
-from launcher.image.base.tree import BaseEntry, BaseTree
+from launcher.image.base.tree import BaseEntry, BaseTree, read_tree
 from launcher.lock import Deb, Wheel
 from launcher.resolve.gpu import BaseFacts, derive, refuse_driver
 from launcher.resolve.gpu.base import installed, versions_of
@@ -233,6 +235,37 @@ def test_wheels_bring_their_own_above_a_base(wheels: Wheels, cache: Cache) -> No
     wheels.add("nvidia-cuda-runtime-cu12", "12.8.57")
     found = derived(wheels, cache, BaseFacts(env=ENV, installed=dict(installed(STATUS))))
     assert found and (found.cuda, found.cudart, found.cudnn) == ("12.8", "12.8.57", "9.5.1.17")
+
+
+SITE = "opt/conda/lib/python3.11/site-packages"
+
+
+@pytest.fixture
+def torch_base(tmp_path: Path) -> BaseFacts:
+    """A base whose own Python has torch, as images of frameworks do."""
+    files = {"torch/version.py": TORCH.format(cuda="'12.6'").encode(), "torch/lib/libtorch_cuda.so": library("8.0")}
+    layer = tmp_path / ("1" * 64)
+    with tarfile.open(layer, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{SITE}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    there = {"torch": "2.7.1", "nvidia-cudnn-cu12": "9.5.1.17", "numpy": "2.0"}
+    return BaseFacts.of({"PATH": "/opt/conda/bin"}, read_tree([layer]), there)
+
+
+def test_a_framework_of_the_base_is_read_where_it_lies(wheels: Wheels, cache: Cache, torch_base: BaseFacts) -> None:
+    code = Code(name="torch", version="2.7.1", cubins=("8.0",), source="elf")
+    expected = Gpu(cuda="12.6", cudnn="9.5.1.17", driver="525.60.13", driver_exact="560.28.03", code=(code,))
+    assert derived(wheels, cache, torch_base) == expected
+    assert derived(wheels, cache, torch_base) == expected  # from the note
+
+
+def test_a_framework_above_the_base_hides_the_bases_own(wheels: Wheels, cache: Cache, torch_base: BaseFacts) -> None:
+    wheels.torch("12.8", "2.8.0", libtorch_cuda=library("9.0"))
+    found = derived(wheels, cache, torch_base)
+    assert found and found.cuda == "12.8"
+    assert [(code.version, code.cubins) for code in found.code] == [("2.8.0", ("9.0",))]
 
 
 def test_a_base_without_cuda(wheels: Wheels, cache: Cache) -> None:

@@ -96,7 +96,8 @@ def gpu_needs(
 
     found = system.found
     refuse_driver(wheels, system.debs, paths, found.tree if found else None, progress)
-    return derive(wheels, paths, BaseFacts.of(found.env, found.tree) if found else None, cache, progress)
+    there = {one.name: one.version for one in found.installed} if found else {}
+    return derive(wheels, paths, BaseFacts.of(found.env, found.tree, there) if found else None, cache, progress)
 
 
 def architecture_of(spec: Spec) -> str:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.gpu.model import Code, Gpu
-from launcher.gpu.versions import fields, is_version, minor_release
+from launcher.gpu.versions import fields, minor_release
+from launcher.image.inflate import members
 from launcher.lock.model import Wheel
 from launcher.lock.toolkits import toolkits
 from launcher.progress import SILENT, Progress
-from launcher.resolve.gpu.base import BaseFacts, versions_of
+from launcher.resolve.gpu.base import BaseFacts, Framework, frameworks_in, versions_of
 from launcher.resolve.gpu.table import tabled
-from launcher.resolve.gpu.wheels import FRAMEWORKS, code_of, cuda_of
+from launcher.resolve.gpu.wheels import FRAMEWORKS, code_of, cuda_of, noted, versions_in
 
-LIBRARIES = {
-    "cudart": re.compile(r"nvidia-cuda-runtime(-cu\d+)?"),
-    "cudnn": re.compile(r"nvidia-cudnn(-cu\d+)?"),
-    "nccl": re.compile(r"nvidia-nccl(-cu\d+)?"),
-}
-"""Names on the index: with the major version up to CUDA 12, mostly without from CUDA 13 on."""
 MAJOR_ONLY = re.compile(r"(?:cupy-cuda|jax-cuda|nvidia-dali-cuda)(\d\d)(?:x|0|-plugin|-pjrt)?")
 NOT_READ = re.compile(r"nvidia-.+|cuda-.+|triton")
 """NVIDIA's own libraries: they serve what their CUDA serves, often with parts for some GPUs only that nothing else
@@ -39,10 +35,10 @@ def derive(
 
     `paths` maps each wheel's sha256 to its file. Raises ImageError for a wheel that can't be read.
     """
-    below, libraries = versions_of(base) if base else {}, dict(versions_in(wheels))
-    known = {**below, **libraries}
-    built = [wheel for wheel in wheels if wheel.name in FRAMEWORKS]
-    frameworks = {wheel.name: cuda for wheel in built if (cuda := cuda_of(wheel, paths[wheel.sha256]))}
+    below = versions_of(base) if base else {}
+    known = {**below, **dict(versions_in((wheel.name, wheel.version) for wheel in wheels))}
+    there = frameworks_in(base, over={wheel.name for wheel in wheels}) if base else []
+    frameworks = {one.name: cuda for one in there if (cuda := cuda_of(one.name, one.files))} | built_with(wheels, paths)
     cuda = toolkit(wheels, known, below, frameworks, progress)
     if cuda is None:
         return None
@@ -54,15 +50,22 @@ def derive(
         nccl=known.get("nccl"),
         driver=table.floor(cuda),
         driver_exact=table.exact(cuda),
-        code=tuple(codes(wheels, paths, frameworks, cache, progress)),
+        code=(*codes_below(there, frameworks, cache), *codes(wheels, paths, frameworks, cache, progress)),
     )
 
 
-def versions_in(wheels: Iterable[Wheel]) -> Iterator[tuple[str, str]]:
-    """Yield CUDA's runtime, cuDNN and NCCL among the wheels; of several (CUDA 12's and 13's) the newest comes last."""
-    for key, pattern in LIBRARIES.items():
-        found = [wheel.version for wheel in wheels if pattern.fullmatch(wheel.name) and is_version(wheel.version)]
-        yield from ((key, version) for version in sorted(found, key=fields))
+def built_with(wheels: Iterable[Wheel], paths: Mapping[str, Path]) -> dict[str, str]:
+    """Return the CUDA of each framework among the wheels that was built with one."""
+    found = {one.name: members(paths[one.sha256], one.filename) for one in wheels if one.name in FRAMEWORKS}
+    return {name: cuda for name, files in found.items() if (cuda := cuda_of(name, files))}
+
+
+def codes_below(there: Iterable[Framework], frameworks: Mapping[str, str], cache: Cache) -> Iterator[Code]:
+    """Yield the device code of the base's own frameworks."""
+    for one in there:
+        if one.name in frameworks:
+            read = noted(one.name, one.version, one.key, partial(dict, one.files), cache)
+            yield from present(read or last_resort(one.name, one.version, frameworks))
 
 
 def toolkit(
@@ -99,8 +102,14 @@ def codes(
     with progress.task("read device code", len(read), "wheels") as task:
         for wheel in sorted(read, key=lambda one: one.name):
             found = code_of(wheel, paths[wheel.sha256], cache)
-            if found is None and wheel.name == "torch" and "torch" in frameworks:
-                found = tabled(wheel, frameworks["torch"])
-            if found:
-                yield found
+            yield from present(found or last_resort(wheel.name, wheel.version, frameworks))
             task.advance()
+
+
+def last_resort(name: str, version: str, frameworks: Mapping[str, str]) -> Code | None:
+    """Return what the table says of torch: it always has device code, even when nothing tells for which GPUs."""
+    return tabled(name, version, frameworks[name]) if name == "torch" and name in frameworks else None
+
+
+def present(code: Code | None) -> tuple[Code, ...]:
+    return (code,) if code else ()

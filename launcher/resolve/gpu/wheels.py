@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.gpu.model import Code, Source
-from launcher.gpu.versions import capability_key
-from launcher.image.inflate import ZipMember, members
+from launcher.gpu.versions import capability_key, fields, is_version
+from launcher.image.inflate import members
+from launcher.image.tree import Content
 from launcher.lock.model import Wheel
 from launcher.resolve.gpu.fatbin import Target, usual
 from launcher.resolve.gpu.shared_object import device_code
 
+LIBRARIES = {
+    "cudart": re.compile(r"nvidia-cuda-runtime(-cu\d+)?"),
+    "cudnn": re.compile(r"nvidia-cudnn(-cu\d+)?"),
+    "nccl": re.compile(r"nvidia-nccl(-cu\d+)?"),
+}
+"""Names on the index: with the major version up to CUDA 12, mostly without from CUDA 13 on."""
 NOTE = "device-code-1"  # of what was found by the rules of this version
 SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 SMALLEST_BYTES = 4096
@@ -41,29 +48,40 @@ class Found:
     ptx: tuple[str, ...]
 
 
-def cuda_of(wheel: Wheel, path: Path) -> str | None:
+def versions_in(distributions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield CUDA's runtime, cuDNN and NCCL among names and versions; of several the newest comes last."""
+    told = list(distributions)
+    for key, pattern in LIBRARIES.items():
+        found = [version for name, version in told if pattern.fullmatch(name) and is_version(version)]
+        yield from ((key, version) for version in sorted(found, key=fields))
+
+
+def cuda_of(name: str, files: Mapping[str, Content]) -> str | None:
     """Return the CUDA X.Y that one of FRAMEWORKS was built with, by its own words; None for a build without."""
-    place, pattern = FRAMEWORKS[wheel.name]
-    files = members(path, wheel.filename)
+    place, pattern = FRAMEWORKS[name]
     said = pattern.search(text(files[place])) if place in files else None
     return said[1] if said else None
 
 
 def code_of(wheel: Wheel, path: Path, cache: Cache) -> Code | None:
     """Return a wheel's device code; None when it has none, or none that can be read."""
-    note = cache.note(NOTE, wheel.sha256)
+    return noted(wheel.name, wheel.version, wheel.sha256, lambda: members(path, wheel.filename), cache)
+
+
+def noted(name: str, version: str, key: str, files: Callable[[], Mapping[str, Content]], cache: Cache) -> Code | None:
+    """Return the device code of a distribution's files, which are read when no note with this key tells of them."""
+    note = cache.note(NOTE, key)
     if not isinstance(note, dict) or note.keys() != {"source", "cubins", "ptx"}:
-        note = asdict(read(wheel, path))
-        cache.write_note(NOTE, wheel.sha256, note)
+        note = asdict(read(files()))
+        cache.write_note(NOTE, key, note)
     if not note["cubins"] and not note["ptx"]:
         return None
     targets = {"cubins": tuple(note["cubins"]), "ptx": tuple(note["ptx"])}
-    return Code(name=wheel.name, version=wheel.version, source=note["source"], **targets)
+    return Code(name=name, version=version, source=note["source"], **targets)
 
 
-def read(wheel: Wheel, path: Path) -> Found:
+def read(files: Mapping[str, Content]) -> Found:
     """Read the device code itself, else the framework's words on it."""
-    files = members(path, wheel.filename)
     counts: Counter[Target] = Counter()
     for name, member in files.items():
         if SHARED_OBJECT.search(name) and member.size >= SMALLEST_BYTES:
@@ -79,7 +97,7 @@ def found(source: Source, targets: frozenset[Target]) -> Found:
     return Found(source=source, cubins=tuple(cubins), ptx=tuple(ptx))
 
 
-def words_of(files: Mapping[str, ZipMember]) -> frozenset[Target]:
+def words_of(files: Mapping[str, Content]) -> frozenset[Target]:
     """Return the targets that torch or tensorflow says it was compiled for."""
     if TORCH_LIBRARY in files:
         return targets_in(torch_flags(files[TORCH_LIBRARY]))
@@ -88,7 +106,7 @@ def words_of(files: Mapping[str, ZipMember]) -> frozenset[Target]:
     return frozenset()
 
 
-def torch_flags(member: ZipMember) -> str:
+def torch_flags(member: Content) -> str:
     """Find the list of targets among a library's strings."""
     rest = b""
     for chunk in member.chunks():
@@ -106,5 +124,5 @@ def targets_in(said: str) -> frozenset[Target]:
     )
 
 
-def text(member: ZipMember) -> str:
+def text(member: Content) -> str:
     return b"".join(member.chunks()).decode("utf-8", "replace")
