@@ -280,3 +280,41 @@ def test_locks_that_differ_in_the_base_only_differ_in_their_image(
     one = locked(registry, cache, tmp_path, with_python())
     other = replace(one, base=locked(registry, cache, tmp_path, with_python(x=b"")).base)
     assert build(one, cache).id != build(other, cache).id
+
+
+def test_a_base_without_python_gets_the_distributions(
+    registry: Registry,
+    index: index_server.Index,
+    cache: Cache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from launcher.image.assemble import base_has_python
+    from launcher.lock import Deb
+    from launcher.resolve.debian.on_base import Added
+
+    index.add("a")
+    (tmp_path / "deb").write_bytes(b"deb")
+    cache.adopt("artifacts", sha256_bytes(b"deb"), tmp_path / "deb")
+    deb = Deb(
+        name="python3.11-minimal",
+        version="3.11.2-6",
+        filename="python3.11-minimal_3.11.2-6_amd64.deb",
+        size=3,
+        sha256=sha256_bytes(b"deb"),
+        architecture="amd64",
+        group="apt",
+        pool="pool/main/p/python3.11/python3.11-minimal_3.11.2-6_amd64.deb",
+    )
+    asked: list[dict[str, Any]] = []
+
+    def added(**told: Any) -> Added:
+        asked.append(told)
+        return Added(debs=(deb,), python="3.11.2")
+
+    monkeypatch.setattr("launcher.resolve.debian.on_base.resolve_on_base", added)
+    lock = locked(registry, cache, tmp_path, bases.made(bases.system()), "a")
+    assert (lock.python, lock.interpreter, lock.debs) == ("3.11.2", None, (deb,))
+    assert [wheel.name for wheel in lock.wheels] == ["a"]
+    assert not base_has_python(lock)
+    assert (asked[0]["system"], asked[0]["suite"], asked[0]["with_python"]) == ("debian", "bookworm", True)
