@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from launcher import spec as specs
 from launcher.cache import Cache
 from launcher.cli import check as verb
 from launcher.cli import invoke
@@ -234,8 +233,8 @@ def test_run_refuses_before_anything_is_built(spec: Path, capfd: pytest.CaptureF
 def test_before_a_run_it_costs_next_to_nothing(spec: Path) -> None:
     cache = Cache()
     loaded, lock = locked(spec, cache, SILENT, frozen=True)
-    verb.refuse_unfit(loaded, lock, cache, None, None)
+    words = (lock, loaded.resources, cache, None, str(spec.parent / "store"), {})
+    verb.refuse_unfit(*words)
     begun = time.perf_counter()
-    verb.refuse_unfit(loaded, lock, cache, None, None)
+    verb.refuse_unfit(*words)
     assert time.perf_counter() - begun < 0.05
-    assert isinstance(specs.load(spec).resources, Resources)

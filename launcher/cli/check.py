@@ -14,11 +14,11 @@ from launcher.cli.progress import choose_progress
 from launcher.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from launcher.findings import Finding
     from launcher.lock import Lock
-    from launcher.spec.model import Spec
+    from launcher.spec.model import Resources
     from launcher.target.facts import Facts
     from launcher.target.model import Runtime
 
@@ -49,11 +49,13 @@ def check(
     """
     from launcher import target as targets
     from launcher.cli.pipeline import given, locked
+    from launcher.store import default_url
 
     cache = Cache()
     chosen = targets.open(target, cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
-    found, facts = look(loaded, lock, cache, chosen.runtimes, store, whole=True)
+    place, data = store or loaded.store or default_url(), {data.name: data.path for data in loaded.data}
+    found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, data, whole=True)
     fits = all(finding.verdict != "refused" for finding in found)
     if as_json:
         print_json({"target": target, "fits": fits, "findings": found, "facts": facts})
@@ -63,33 +65,35 @@ def check(
 
 
 def look(
-    spec: Spec, lock: Lock, cache: Cache, runtimes: Sequence[Runtime], store: str | None, *, whole: bool
+    lock: Lock,
+    asked: Resources,
+    cache: Cache,
+    runtimes: Sequence[Runtime],
+    store: str,
+    data: Mapping[str, Path],
+    *,
+    whole: bool,
 ) -> tuple[list[Finding], Facts]:
     """Ask this machine, and compare. Without `whole` only what a run needs to know is asked."""
+    from launcher.gpu.table import Toolkits
     from launcher.lock.toolkits import toolkits
-    from launcher.store import default_url
     from launcher.target.check import compare
     from launcher.target.survey import survey
 
-    gpus = bool(spec.resources.gpus.count)
-    facts = survey(
-        lock,
-        cache,
-        runtimes,
-        store=store or spec.store or default_url(),
-        data={data.name: data.path for data in spec.data},
-        gpus=gpus or whole,
-        whole=whole,
-    )
-    return compare(lock, spec.resources, facts, toolkits()), facts
+    gpus = bool(asked.gpus.count)
+    facts = survey(lock, cache, runtimes, store=store, data=data, gpus=gpus or whole, whole=whole)
+    return compare(lock, asked, facts, toolkits() if gpus else Toolkits()), facts
 
 
-def refuse_unfit(spec: Spec, lock: Lock, cache: Cache, runtime: str | None, store: str | None) -> None:
-    """Raise TargetError with every reason why this machine can't run a spec, before its image is built."""
+def refuse_unfit(
+    lock: Lock, asked: Resources, cache: Cache, runtime: str | None, store: str, data: Mapping[str, Path]
+) -> None:
+    """Raise TargetError with every reason why this machine can't run it, before its image is built."""
     from launcher import target as targets
     from launcher.target.check import refusal
 
-    found, _ = look(spec, lock, cache, targets.open("local", cache, runtime=runtime).runtimes, store, whole=False)
+    runtimes = targets.open("local", cache, runtime=runtime).runtimes
+    found, _ = look(lock, asked, cache, runtimes, store, data, whole=False)
     if error := refusal(found):
         raise error
 

@@ -53,7 +53,7 @@ def rerun(
     cache, progress = Cache(), choose_progress()
     opened, folder = execution.folder_store(place)
     old, facts = recorded(opened, run_id)
-    work = recovered(again(old, *execution.moment()), opened, folder, cache, progress, given_paths(words))
+    work = recovered(again(old, *execution.moment()), opened, folder, cache, progress, given_paths(words), runtime)
     ctx.exit(execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json))
 
 
@@ -66,7 +66,7 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
     job, facts = recorded(opened, run_id)
     refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))
     work = replace(
-        recovered(job, opened, folder, cache, progress, given_paths(words)),
+        recovered(job, opened, folder, cache, progress, given_paths(words), runtime),
         attempt=records.next_attempt(opened, job.run),
     )
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
@@ -97,9 +97,19 @@ def recorded(opened: Store, prefix: str) -> tuple[Job, Mapping[str, object] | No
 
 
 def recovered(
-    job: Job, opened: Store, folder: Path, cache: Cache, progress: Progress, given: Mapping[str, Path]
+    job: Job,
+    opened: Store,
+    folder: Path,
+    cache: Cache,
+    progress: Progress,
+    given: Mapping[str, Path],
+    runtime: str | None,
 ) -> Work:
-    """Bring back everything that a job names. Raises LauncherError of what is missing or different."""
+    """Bring back everything that a job names, on a machine that can run it.
+
+    Raises TargetError with every reason why this one can't, LauncherError of what is missing or different.
+    """
+    from launcher.cli.check import refuse_unfit
     from launcher.fetch import default_sources
     from launcher.lock import loads
     from launcher.target.model import Work
@@ -107,6 +117,7 @@ def recovered(
 
     text = opened.get(keys.lock(job.lock)).decode()
     lock = loads(text, f"the lock of {job.run}")
+    refuse_unfit(lock, job.resources, cache, runtime, opened.url, {})
     image = pipeline.built(lock, cache, progress, sources=[VaultSource(opened), *default_sources()])
     if image.id != job.image:
         raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")

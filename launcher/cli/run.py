@@ -64,13 +64,13 @@ def run_spec(
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
     opened, folder = execution.folder_store(place or spec.store)
-    check.refuse_unfit(spec, lock, cache, runtime, place)
+    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data}
+    check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, paths)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     code = snapshot(spec.code, cache, skip=[folder])
     for note in code.notes:
         progress.note(note)
     now, entropy = execution.moment()
-    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data}
     [job] = plan(
         spec,
         lock=digest(lock),
