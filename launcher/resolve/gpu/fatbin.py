@@ -1,7 +1,8 @@
 """Device code in NVIDIA's fat binaries: for which compute capabilities, as machine code (cubin) or as PTX.
 
 The format is not documented by NVIDIA. What is used of it, as read by several free tools (ZLUDA, cricket's
-cuda-fatbin-decompression) and checked against torch 2.7.1 (CUDA 12.6), torch 2.13.0 (CUDA 13.0) and bitsandbytes 0.42:
+cuda-fatbin-decompression) and checked against wheels of torch 2.7.1 (CUDA 12.6), torch 2.13.0 (CUDA 13.0), tensorflow
+2.21.0, jax-cuda12-pjrt 0.12.0, cupy-cuda12x 14.2.0 and bitsandbytes 0.42.0:
 
     container   u32 magic 0xBA55ED50, u16 version 1, u16 size of this header (16), u64 size of what follows
     entry       u16 kind (1 PTX, 2 cubin), u16, u32 size of this header (64, or 112), u64 size of the payload,
