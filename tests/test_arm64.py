@@ -21,7 +21,7 @@ from tests.wheels import pinned, wheel_bytes
 
 AARCH64, X86_64 = 183, 62
 FLAGS = 0x0A03  # FLAG_AARCH64_LIB64 | FLAG_ELF_LIBC6 (glibc, sysdeps/generic/ldconfig.h)
-GOLDEN = "4a6e59f78f0e7d0fbcfbdcb0521e73353a953fe1a7143f32f612f0ce1411649a"
+GOLDEN = ""
 """It changes only with the assembler, as those of tests/test_image_build.py do."""
 LIB = "./usr/lib/aarch64-linux-gnu"
 
