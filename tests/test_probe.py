@@ -211,6 +211,7 @@ GPUS = (Device(index=0, uuid="GPU-aaaa1"), Device(index=1, uuid="GPU-bbbb2"), De
         ("", []),
         ("1", [1]),
         ("1,0", [1, 0]),
+        ("2", [3]),  # CUDA counts what it may see, whatever number the host gives it
         ("GPU-bbbb2,MIG-cccc", [1, 3]),
         ("0,7,1", [0]),
         ("-1", []),
@@ -218,4 +219,13 @@ GPUS = (Device(index=0, uuid="GPU-aaaa1"), Device(index=1, uuid="GPU-bbbb2"), De
     ],
 )
 def test_cuda_visible_devices_hides_gpus(value: str | None, seen: list[int]) -> None:
-    assert [device.index for device in visible(Node(devices=GPUS), value).devices] == seen
+    found = visible(Node(devices=GPUS, source="nvml"), value)
+    assert ([device.index for device in found.devices], found.source) == (seen, "nvml")
+
+
+@pytest.mark.parametrize(
+    ("device", "source", "value"),
+    [(Device(index=0), "proc", "GPU-aaaa1"), (Device(index=0, uuid="GPU-aaaa1"), "nvidia-smi", "MIG-cccc3")],
+)
+def test_a_uuid_that_nobody_told_is_unknown_and_not_missing(device: Device, source: str, value: str) -> None:
+    assert visible(Node(driver="1.2", devices=(device,), source=source), value) == Node(driver="1.2")

@@ -88,6 +88,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("code", code(record)),
         ("data", data),
         ("host", host(record)),
+        ("frameworks", ", ".join(f"{name} {value}" for name, value in (record.frameworks or {}).items())),
         ("runner", record.runner),
         ("outputs", outputs(record)),
     ]
@@ -114,7 +115,9 @@ def host(record: Record) -> str:
     found.append(f"{size(memory)} memory" if isinstance(memory, int) else "memory unknown")
     found.append(str(told.get("kernel")))
     if isinstance(gpus, list):
-        found.append(f"{len(gpus)} x {gpus[0].get('model')}, driver {told.get('driver')}")
+        models = [str(gpu.get("model")) for gpu in gpus]
+        counted = ", ".join(f"{models.count(model)} x {model}" for model in dict.fromkeys(models))
+        found.append(f"{counted}, driver {told.get('driver')}")
     else:
         found.append(f"GPUs: {gpus}")
     return ", ".join(found)

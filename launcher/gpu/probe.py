@@ -66,22 +66,31 @@ def probe(root: str | os.PathLike[str] = "/", *, folders: Sequence[str] = (), ti
 def visible(node: Node, value: str | None) -> Node:
     """Return the node with the GPUs that CUDA would show under this CUDA_VISIBLE_DEVICES; None shows all.
 
-    Numbers and beginnings of UUIDs, separated by commas; what comes behind one that there is not is hidden
-    (CUDA C++ Programming Guide, "CUDA Environment Variables").
+    Places from 0 on, or beginnings of UUIDs, separated by commas; what comes behind one that there is not is hidden
+    (CUDA C++ Programming Guide, "CUDA Environment Variables"). Where UUIDs are asked and the driver told none, or of
+    slices (MIG) and only NVML knows them, nothing can be told.
     """
     if value is None:
         return node
     chosen: list[Device] = []
     for word in (part.strip() for part in value.split(",")):
-        fitting = [device for device in node.devices if is_called(device, word)]
+        fitting = [device for place, device in enumerate(node.devices) if is_called(device, place, word)]
+        if not fitting and may_be_there(node, word):
+            return Node(driver=node.driver, cuda=node.cuda)
         if not fitting:
             break
         chosen += fitting[:1]
     return Node(driver=node.driver, cuda=node.cuda, devices=tuple(chosen), source=node.source)
 
 
-def is_called(device: Device, word: str) -> bool:
-    return str(device.index) == word or (len(word) > 4 and (device.uuid or "").startswith(word))
+def is_called(device: Device, place: int, word: str) -> bool:
+    return str(place) == word or (len(word) > len("GPU-") and (device.uuid or "").startswith(word))
+
+
+def may_be_there(node: Node, word: str) -> bool:
+    """Tell whether a UUID may mean a GPU that did not tell its own."""
+    nameless = any(device.uuid is None for device in node.devices)
+    return (word.startswith("GPU-") and nameless) or (word.startswith("MIG-") and node.source != "nvml")
 
 
 def by_nvml(root: str, folders: Sequence[str], timeout_s: float) -> Node | None:

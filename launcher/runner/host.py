@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+TIMEOUT_S = 10.0  # for the driver: the end of a short run waits for these facts
 NO_LIMIT_BYTES = 1 << 60  # cgroup v1 says "no limit" by a huge number
 
 
@@ -70,7 +71,7 @@ def gpu_facts() -> dict[str, Any]:
         return {"driver": "none", "gpus": "none"}
     from launcher.gpu.probe import probe
 
-    node = probe()
+    node = probe(timeout_s=TIMEOUT_S)
     gpus = [{name: value for name, value in vars(device).items() if value is not None} for device in node.devices]
     nothing = "none visible" if node.source else "unknown"
     return {"driver": node.driver or "unknown", "cuda": node.cuda or "unknown", "gpus": gpus or nothing}
