@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,11 +79,13 @@ class Registry:
 
 
 @contextmanager
-def serve(**state: Any) -> Iterator[Registry]:
+def serve(tls: ssl.SSLContext | None = None, **state: Any) -> Iterator[Registry]:
     """Run a registry until the end of the block."""
     registry = Registry(**state)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"registry": registry}))
+    server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"registry": registry}))
     server.daemon_threads = True
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     registry.host = f"127.0.0.1:{server.server_port}"
     registry.realm = registry.realm or f"http://{registry.host}/token"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -93,6 +96,11 @@ def serve(**state: Any) -> Iterator[Registry]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        return  # clients that hang up are what is tested
 
 
 class Handler(BaseHTTPRequestHandler):
