@@ -80,22 +80,17 @@ def by_host(args: argparse.Namespace, out: Path) -> dict[str, object]:
 
 def by_launcher(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Lock, check and run the example; its results come from the store. Lock and store are this check's own."""
-    copied = folder / "gpu"
+    copied, store = folder / "gpu", folder / "store"
     if not copied.exists():
         copied.mkdir()
         (copied / "train.py").write_bytes((SPEC / "train.py").read_bytes())
         spec = (SPEC / "experiment.yaml").read_text()
         (copied / "experiment.yaml").write_text(spec.replace("gpus: 1", "gpus: 0") if args.cpu else spec)
-        call([sys.executable, "-m", "launcher", "check", copied, "--on", "local"])
-    store = folder / "store"
+        call([sys.executable, "-m", "launcher", "check", copied, "--on", "local", "--store", store])
     run = [sys.executable, "-m", "launcher", "run", copied, "--store", store, "-p", f"steps={args.steps}", "--json"]
     record = json.loads(call(run, capture=True))
-    manifest = json.loads((store / record["outputs"]["key"]).read_text())
-    [summary] = [file for file in manifest["files"] if file["path"] == "summary.json"]
-    blobs = [path for path in store.rglob(f"*{summary['sha256']}*") if path.is_file()]
-    if not blobs:
-        raise Failed(f"summary.json of {record['run']} is not in the store")
-    found: dict[str, object] = json.loads(blobs[0].read_text())
+    files = (store / record["outputs"]["key"]).parent / "files"
+    found: dict[str, object] = json.loads((files / "summary.json").read_text())
     return found
 
 
