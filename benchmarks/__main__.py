@@ -1,4 +1,5 @@
-"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments] [push]`.
+"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments] [push]
+[containers]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -81,7 +82,21 @@ def push(bench: Bench) -> None:
     pushes(bench, tag(bench))
 
 
-PARTS = {"start": start, "lock": lock, "runner": runner, "environments": environments, "push": push}
+def containers(bench: Bench) -> None:
+    """Print what the start of a container costs."""
+    from benchmarks.containers import starts
+
+    starts(bench)
+
+
+PARTS = {
+    "start": start,
+    "lock": lock,
+    "runner": runner,
+    "environments": environments,
+    "push": push,
+    "containers": containers,
+}
 
 
 def main(chosen: list[str]) -> None:
