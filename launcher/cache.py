@@ -3,6 +3,7 @@
     artifacts/sha256/<aa>/<sha256>   wheels, .debs: exactly the bytes that a lock names
     blobs/sha256/<aa>/<sha256>       uncompressed layers, by diff_id
     notes/<kind>/<key>.json          small facts derived from the above, sealed; may be deleted at any time
+    partial/<sha256>                 what has come of a big artifact so far, believed by nobody
     tmp/<random>/                    scratch of a living process, held by a lock on `tmp/<random>.lock`
 
 A file's fingerprint (size, times, inode) is noted when its digest was computed; while it stays the same the

@@ -38,6 +38,7 @@ class Registry:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     received: int = 0  # bytes of blobs that came up
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # given first, whatever is asked
+    said: bytes = b"busy"  # their body
     cuts_down: list[int] = field(default_factory=list)  # of blobs: hang up after so many bytes
     cuts_up: list[int] = field(default_factory=list)  # of PATCH: hang up after so many bytes
     forgets: bool = False  # a cut upload is gone, as with distribution up to 2.8
@@ -126,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         elif state.answers:
             self.drain()
             code, headers = state.answers.pop(0)
-            self.reply(code, b"busy", headers)
+            self.reply(code, state.said, headers)
         else:
             self.route(path)
 

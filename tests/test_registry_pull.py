@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from launcher.cache import Cache
 from launcher.errors import FetchError, ImageError, IntegrityError, LauncherError, ResolveError
 from launcher.fetch import fetch
+from launcher.fetch.partial import claimed
 from launcher.lock import Artifact, Wheel
 from launcher.registry import session
 from launcher.registry.pull import PulledManifest, manifest
@@ -320,6 +322,36 @@ def test_another_command_goes_on_where_the_last_was_stopped(
     assert paths[sha(BIG)].read_bytes() == BIG
     assert [headers.get("range") for _, path, headers in registry.requests if "blobs" in path] == ["bytes=1000000-"]
     assert not (cache.root / "partial" / sha(BIG)).exists()
+
+
+def test_a_part_that_another_process_writes_is_left_alone(
+    registry: Registry, cache: Cache, env: dict[str, str]
+) -> None:
+    registry.blobs[sha(BIG)] = BIG
+    with claimed(cache, sha(BIG)) as part:
+        assert part
+        part.write_bytes(b"theirs")
+        paths = fetch([blob_artifact(BIG)], cache, [RegistrySource(reference(registry), environ=env)])
+        assert paths[sha(BIG)].read_bytes() == BIG
+        assert part.read_bytes() == b"theirs"
+
+
+def test_parts_that_nobody_went_on_with_are_swept(cache: Cache) -> None:
+    with claimed(cache, "a" * 64) as part:
+        assert part
+        part.write_bytes(b"old")
+        os.utime(part, (0, 0))
+    with claimed(cache, "b" * 64):
+        assert not part.exists()
+
+
+def test_a_denial_is_told_in_the_registrys_words(registry: Registry, cache: Cache, env: dict[str, str]) -> None:
+    registry.answers.append((403, {}))
+    registry.said = b'{"errors":[{"code":"DENIED","message":"over quota"}]}'
+    log_in(env, registry)
+    with pytest.raises(FetchError, match=r"refused the login of") as error:
+        manifest(reference(registry), "linux/amd64", cache, environ=env)
+    assert "(DENIED: over quota)" in str(error.value)
 
 
 @pytest.mark.parametrize("part", [b"damaged" * 1000, BIG + b"more", BIG, b""])

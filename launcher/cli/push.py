@@ -76,9 +76,14 @@ def tell(pushed: Pushed) -> None:
     """Say what was sent and what was there."""
     for blob in pushed.blobs:
         if blob.fate != "present":
-            print_text(f"{blob.size / 1e6:9.1f} MB  {blob.fate}  {blob.name}")
+            print_text(f"{amount(blob.size):>12}  {blob.fate}  {blob.name}")
     there = sum(blob.fate != "sent" for blob in pushed.blobs)
-    print_text(f"pushed {pushed.reference}: sent {pushed.sent_bytes / 1e6:.1f} MB in {len(pushed.blobs) - there} blobs")
-    print_text(f"{pushed.skipped_bytes / 1e6:.1f} MB in {there} blobs were there already")
+    print_text(f"pushed {pushed.reference}: sent {amount(pushed.sent_bytes)} in {len(pushed.blobs) - there} blobs")
+    print_text(f"{amount(pushed.skipped_bytes)} in {there} blobs were there already")
     name = pushed.reference.rpartition(":")[0] if ":" in pushed.reference.rpartition("/")[2] else pushed.reference
     print_text(f"pull it as {name}@sha256:{pushed.digest}")
+
+
+def amount(size: int) -> str:
+    """Return bytes as people read them."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB" if size >= 1000 else f"{size} B"

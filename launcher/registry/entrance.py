@@ -131,10 +131,11 @@ def basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
 
 
-def refused(place: Place, found: Credentials | None, error: type[LauncherError]) -> LauncherError:
-    """Say that a registry doesn't let us in, and which login it was."""
+def refused(place: Place, found: Credentials | None, error: type[LauncherError], said: str = "") -> LauncherError:
+    """Say that a registry doesn't let us in, which login it was, and what the registry `said`."""
     host, repository = place.reference.host, place.reference.repository
     again = f"`docker login {host}` or `podman login {host}`; their login files are read here"
     if found is None:
-        return error(f"{host} wants a login for {repository}, and this machine has none", hint=f"log in: {again}")
-    return error(f"{host} refused the login of {found.place} for {repository}", hint=f"log in again: {again}")
+        return error(f"{host} wants a login for {repository}, and this machine has none{said}", hint=f"log in: {again}")
+    message = f"{host} refused the login of {found.place} for {repository}{said}"
+    return error(message, hint=f"log in again: {again}; or ask for the right to use this repository")

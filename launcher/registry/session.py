@@ -198,15 +198,20 @@ class Session:
         self.sleep(min(LONGEST_PAUSE_S, max(seconds(retry_after), own)))
 
     def closed(self, response: httpx.Response) -> LauncherError:
-        return refused(self.place, self.credentials(), self.error)
+        return refused(self.place, self.credentials(), self.error, words_of(response))
 
     def failure(self, what: str, response: httpx.Response) -> LauncherError:
         """Say that the registry answered something that is no use, in its own words."""
-        with contextlib.suppress(Exception):
-            response.read()
-        told = said(response.content[:SAID_BYTES]) if response.is_stream_consumed else ""
         code = f"{response.status_code} {response.reason_phrase}".strip()
-        return self.error(f"{what}: the registry answered {code}{told}", hint="try again later, or ask who runs it")
+        message = f"{what}: the registry answered {code}{words_of(response)}"
+        return self.error(message, hint="try again later, or ask who runs it")
+
+
+def words_of(response: httpx.Response) -> str:
+    """Return what an answer says of its errors, or nothing; it may be cut, too."""
+    with contextlib.suppress(*network_errors()):
+        return said(response.read()[:SAID_BYTES])
+    return ""
 
 
 def said(body: bytes) -> str:

@@ -150,7 +150,7 @@ def test_one_changed_small_wheel_sends_the_layer_of_small_wheels(
 
 def test_the_command_says_what_it_sent(there: str, project: Path, shared_cache: Cache) -> None:
     done = launcher("build", "one.lock", "--push", there, cwd=project, cache=shared_cache)
-    assert f"pushed {there}: sent 0.0 MB in 0 blobs" in done.stdout
+    assert f"pushed {there}: sent 0 B in 0 blobs" in done.stdout
     assert f"pull it as {there.rpartition(':')[0]}@sha256:" in done.stdout
 
 
