@@ -210,6 +210,8 @@ def python(
             progress=progress,
         )
     wheels = marked(wheels, built)
+    for wheel in (each for each in built if each not in wheels):
+        progress.note(f"{wheel.name} is named under image.build.packages, and nothing requires it: it is left out")
     check_hashes(asked, wheels)
     return wheels
 
