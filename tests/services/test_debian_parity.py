@@ -14,14 +14,17 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from launcher import toml
 from launcher.errors import SpecError
+from launcher.image.base import read_tree
 from launcher.image.debian import DebianTree, compose
+from launcher.image.debian.installed import installed, stanzas
+from launcher.image.debian.system import OF_BASE
 from launcher.image.tree import Entry
 from launcher.lock.model import Deb
 
@@ -66,7 +69,7 @@ def bootstrap(root: Path, names: list[str]) -> None:
     """Install packages with Debian's own tools and keep their files."""
     suite = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
     assert suite, "this machine is no Debian"
-    options = ["--variant=essential", "--format=directory", f"--include={','.join(names)}"]
+    options = ["--variant=essential", "--format=directory", *([f"--include={','.join(names)}"] if names else [])]
     options += ["--skip=essential/unlink,cleanup/apt,download/empty", "--dpkgopt=force-unsafe-io"]
     options += ['--aptopt=APT::Keep-Downloaded-Packages "true"']
     subprocess.run(["mmdebstrap", "--quiet", *options, suite[1], str(root)], check=True, timeout=600)
@@ -174,6 +177,38 @@ def test_the_linkers_cache_is_ldconfigs(systems: Systems) -> None:
 def test_a_program_starts_and_does_its_smallest_job(systems: Systems, name: str) -> None:
     done = inside(systems.ours, PROGRAMS[name]["run"])
     assert PROGRAMS[name]["says"] in done.stdout, done.stderr
+
+
+def test_over_a_base_the_tree_is_dpkgs_too(systems: Systems, tmp_path: Path) -> None:
+    """The packages over an essential system that dpkg has installed, against dpkg's own installation of all of them.
+
+    What is the base's stays as it is, setuid bits and the backups of the password tools included.
+    """
+    bootstrap(tmp_path / "base", [])
+    subprocess.run(["tar", "-C", tmp_path / "base", "--exclude=./dev/*", "-cf", tmp_path / "base.tar", "."], check=True)
+    base = read_tree([tmp_path / "base.tar"])
+    there = {fields["Package"] for fields in installed(base)}
+    added = [(deb, path) for deb, path in packages(systems.dpkg / "var/cache/apt/archives") if deb.name not in there]
+    tree = compose(added, tmp_path, base=base)
+    entries = {path: replace(entry, mode=entry.mode & ~SPECIAL) for path, entry in tree.entries.items()}
+    over = Systems(systems.dpkg, DebianTree(entries=entries, owners=tree.owners), systems.ours)
+    table, status = allowed(), "var/lib/dpkg/status"
+    unexplained = [
+        f"{how} {path} {what}".rstrip()
+        for how, path, what in sorted(differences(over))
+        if path != status and not any(explains(row, how, path, tree.owners.get(path, "")) for row in table)
+    ]
+    assert not unexplained, "\n".join(unexplained[:100])
+    content = entries[status].content
+    assert content is not None and len(added) > 100
+    ours = b"".join(content.chunks()).decode()
+    assert set(stanzas(ours)) == set(stanzas((systems.dpkg / status).read_text()))
+
+
+def explains(row: tuple[str, str], how: str, path: str, owner: str) -> bool:
+    """Tell whether a row of the table is about a difference. What we never make differs where the base has it."""
+    pattern, kind = row
+    return fnmatch.fnmatchcase("/" + path, pattern) and (how == kind or (kind == "missing" and owner == OF_BASE))
 
 
 def inside(root: Path, script: str) -> subprocess.CompletedProcess[str]:
