@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from launcher.cache import Cache, Claim, claim, sweep
@@ -51,6 +52,11 @@ class Apptainer:
 
     def refusal(self) -> str | None:
         """Return why Apptainer can't be used here, or None."""
+        return self.judged
+
+    @cached_property
+    def judged(self) -> str | None:
+        """The refusal; found out once, for asking Apptainer costs as much as a start."""
         found = program()
         if found is None:
             return "there is no program `apptainer` on this machine"
