@@ -130,7 +130,7 @@ def test_a_build_killed_at_any_moment_leaves_nothing_wrong(cache: Cache, tmp_pat
         copy.write_bytes(cache.path("artifacts", wheel.sha256).read_bytes())
         undisturbed.adopt("artifacts", wheel.sha256, copy)
     begun = time.monotonic()
-    expected = facts(build(loads(lock.read_text(), "experiment.lock"), undisturbed))
+    expected = facts(build(loads(lock.read_text(), "experiment.lock"), undisturbed), undisturbed)
     usual_s = time.monotonic() - begun
     dice = random.Random(1)
     for _ in range(KILLS):
