@@ -178,7 +178,8 @@ def script(container: Container) -> str:
 
 
 def quoted(value: str) -> str:
-    return "'" + value.replace("'", "'\\''") + "'"
+    """Quote a value for Apptainer's own shell (mvdan/sh), which keeps the backslash of \\' in an export."""
+    return "'" + value.replace("'", "'\"'\"'") + "'"
 
 
 def arguments(container: Container, image: Path, added: Iterable[Mount] = ()) -> list[str]:
