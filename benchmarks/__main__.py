@@ -1,5 +1,5 @@
 """Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments] [push]
-[containers]`.
+[containers] [files]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -89,6 +89,13 @@ def containers(bench: Bench) -> None:
     starts(bench)
 
 
+def files(bench: Bench) -> None:
+    """Print what one file for Apptainer costs."""
+    from benchmarks.single_files import single_files
+
+    single_files(bench)
+
+
 PARTS = {
     "start": start,
     "lock": lock,
@@ -96,6 +103,7 @@ PARTS = {
     "environments": environments,
     "push": push,
     "containers": containers,
+    "files": files,
 }
 
 
