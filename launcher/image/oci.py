@@ -97,10 +97,12 @@ def settings(lock: Lock, base_env: Mapping[str, str] = NOTHING) -> Settings:
 
 
 def config_of(lock: Lock, layers: Sequence[Layer], base_env: Mapping[str, str] = NOTHING) -> dict[str, object]:
+    """Return the config. Its history is optional, but Buildah builds from no image that lacks it."""
     return {
         **platform(lock.architecture),
         "config": settings(lock, base_env),
         "created": CREATED,
+        "history": [{"created": CREATED, "created_by": f"launcher: {layer.name}"} for layer in layers],
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
     }
 
