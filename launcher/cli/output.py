@@ -22,7 +22,9 @@ def json_option(command: Command) -> Command:
 def runtime_option(command: Command) -> Command:
     """Add `--runtime` to a command; the function gets `runtime: str | None`."""
     text = "What runs the container (default: the first that works here)."
-    return click.option("--runtime", type=click.Choice(["sandbox", "docker", "podman", "apptainer"]), help=text)(command)
+    return click.option("--runtime", type=click.Choice(["sandbox", "docker", "podman", "apptainer"]), help=text)(
+        command
+    )
 
 
 def print_json(value: object) -> None:
