@@ -8,7 +8,7 @@ import pytest
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
-from launcher.gpu.model import Device, Node
+from launcher.gpu.model import Code, Device, Gpu, Node
 from launcher.image.oci import Image
 from launcher.spec.model import Gpus
 from launcher.target import apptainer, docker, driver_files, gpus, podman
@@ -38,9 +38,7 @@ def test_free_gpus_are_claimed_once(cache: Cache) -> None:
     second = gpus.claim(Gpus(count=1, model="A100"), NODE, "run-2", cache)
     assert [device.index for device in first.devices] == [0, 1]
     assert [device.index for device in second.devices] == [2]
-    with pytest.raises(
-        TargetError, match=r"2 GPUs, and 1 are free.*GPU 0 \(NVIDIA A100-SXM4-80GB\) by run-1.*by run-2"
-    ):
+    with pytest.raises(TargetError, match=r"2 GPUs, and 1 is free.*GPU 0 \(NVIDIA A100-SXM4-80GB\) by run-1.*by run-2"):
         gpus.claim(Gpus(count=2), NODE, "run-3", cache)
     gpus.claim(Gpus(count=1), NODE, "run-3", cache).release()  # the refused one let go of the T4
     first.release()
@@ -108,3 +106,23 @@ def test_the_sandbox_binds_what_it_found(tmp_path: Path, monkeypatch: pytest.Mon
     library = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
     assert ("bind", library, "/.singularity.d/libs/libcuda.so.1", False) in steps
     assert not [step for step in plan.actions(container()) if "nvidia" in str(step)]
+
+
+def test_gpus_without_uuids_are_told_by_their_places_in_what_is_seen() -> None:
+    nameless = (Device(index=2), Device(index=5, uuid="GPU-5"))
+    hidden, shown = (gpus.environment(nameless, {}, runtime) for runtime in ("sandbox", "apptainer"))
+    assert (hidden["CUDA_VISIBLE_DEVICES"], shown["CUDA_VISIBLE_DEVICES"]) == ("0,1", "2,5")
+    assert hidden["NVIDIA_VISIBLE_DEVICES"] == "2,GPU-5", "NVIDIA's runtimes count as the host does"
+    assert hidden["CUDA_DEVICE_ORDER"] == shown["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_gpus_that_have_code_are_handed_out(cache: Cache) -> None:
+    code = Code(name="torch", version="2.7.1", cubins=("8.0",), ptx=("8.0",), source="elf")
+    cards = ("6.1", "9.0", "8.0", None)
+    node = Node(driver="570.26", devices=tuple(Device(index=at, capability=card) for at, card in enumerate(cards)))
+    needs = Gpu(cuda="12.6", driver="525.60.13", driver_exact="560.28.03", code=(code,))
+    claimed = gpus.claim(Gpus(count=3), node, "run-1", cache, needs)
+    assert [device.index for device in claimed.devices] == [2, 1, 3], "machine code, PTX, nobody knows"
+    with pytest.raises(TargetError, match=r"1 GPU\b.* 0 are free.* with code"):
+        gpus.claim(Gpus(count=1), node, "run-2", cache, needs)
+    claimed.release()

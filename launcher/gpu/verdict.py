@@ -172,6 +172,12 @@ def codes(
     return [replace(one, verdict="warning") if spare and one.verdict == "refused" else one for one in every]
 
 
+def has_code(gpu: Gpu, node: Node, device: Device) -> bool:
+    """Tell whether nothing in the image is known to have no code for a GPU of a node."""
+    told = (code_on(gpu, code, node, *kind(device), NO_TABLE) for code in gpu.code)
+    return all(one.verdict != "refused" for one in told)
+
+
 def kind(device: Device) -> tuple[str | None, str | None]:
     return device.model, device.capability
 

@@ -14,14 +14,17 @@ from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.errors import TargetError
-from launcher.gpu.model import Device, Node
-from launcher.gpu.verdict import Wanted, chosen
+from launcher.gpu.model import Device, Gpu, Node
+from launcher.gpu.serves import way
+from launcher.gpu.verdict import Wanted, chosen, has_code, plural
 
 LIBRARIES = "/.singularity.d/libs"
 """Where a container finds the driver's libraries, when nothing puts them into a folder that the loader knows; the
 word is Apptainer's, which mounts them there by itself."""
 CDI_FOLDERS = ("etc/cdi", "var/run/cdi", "run/cdi")
 CDI_KIND = "nvidia.com/gpu"
+SHOWING_ALL = ("apptainer",)
+"""Runtimes in whose containers the GPUs of others are there too."""
 
 
 class Claimed:
@@ -36,14 +39,17 @@ class Claimed:
             os.close(self.descriptors.pop())
 
 
-def claim(wanted: Wanted, node: Node, run: str, cache: Cache) -> Claimed:
-    """Claim as many free GPUs as are wanted. Raises TargetError when there are too few, with who holds the others."""
+def claim(wanted: Wanted, node: Node, run: str, cache: Cache, gpu: Gpu | None = None) -> Claimed:
+    """Claim as many free GPUs as are wanted, among those that run the code of the image (`gpu`).
+
+    Raises TargetError when there are too few, with who holds the others.
+    """
     if not wanted.count:
         return Claimed((), ())
     held: list[tuple[Device, int]] = []
     busy: list[str] = []
     with contextlib.ExitStack() as undo:
-        for device in chosen(node, wanted):
+        for device in fitting(wanted, node, gpu):
             if len(held) == wanted.count:
                 break
             descriptor, holder = lock(device, run, cache)
@@ -53,16 +59,29 @@ def claim(wanted: Wanted, node: Node, run: str, cache: Cache) -> Claimed:
                 held.append((device, descriptor))
                 undo.callback(os.close, descriptor)
         if len(held) < wanted.count:
-            raise too_few(wanted, len(held), busy)
+            raise too_few(wanted, len(held), busy, gpu)
         undo.pop_all()
     return Claimed(tuple(device for device, _ in held), [descriptor for _, descriptor in held])
 
 
-def too_few(wanted: Wanted, free: int, busy: Sequence[str]) -> TargetError:
+def fitting(wanted: Wanted, node: Node, gpu: Gpu | None) -> list[Device]:
+    """Return the GPUs that a run may get; those that have machine code for all of it come first."""
+    if gpu is None:
+        return list(chosen(node, wanted))
+    may = [device for device in chosen(node, wanted) if has_code(gpu, node, device)]
+    return sorted(may, key=lambda device: not is_native(gpu, device))
+
+
+def is_native(gpu: Gpu, device: Device) -> bool:
+    return device.capability is not None and all(way(code, device.capability) == "cubin" for code in gpu.code)
+
+
+def too_few(wanted: Wanted, free: int, busy: Sequence[str], gpu: Gpu | None) -> TargetError:
     told = f": held are {', '.join(busy)}" if busy else ""
-    what = f"{wanted.count} GPUs" + (f" of model {wanted.model}" if wanted.model else "")
+    what = plural(wanted.count) + (f" of model {wanted.model}" if wanted.model else "")
+    which = " with code in the image" if gpu is not None and gpu.code else ""
     return TargetError(
-        f"the job wants {what}, and {free} are free on this machine{told}",
+        f"the job wants {what}, and {free} {'is' if free == 1 else 'are'} free on this machine{which}{told}",
         hint="wait until a run has ended (`launcher ls`), or ask for less under `resources.gpus`",
     )
 
@@ -92,8 +111,8 @@ def called(device: Device) -> str:
     return f"GPU {device.index}" + (f" ({device.model})" if device.model else "")
 
 
-def environment(devices: Sequence[Device], env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which a container knows its GPUs; `env` is what the image has.
+def environment(devices: Sequence[Device], env: Mapping[str, str], runtime: str = "") -> dict[str, str]:
+    """Return the variables by which a container of a runtime knows its GPUs; `env` is what the image has.
 
     UUIDs mean the same GPUs wherever they are said, whether or not the others can be seen too. Without GPUs
     NVIDIA's runtimes are told to show none (`void`), for an image with CUDA asks for all.
@@ -105,9 +124,21 @@ def environment(devices: Sequence[Device], env: Mapping[str, str]) -> dict[str, 
     return {
         "NVIDIA_VISIBLE_DEVICES": names,
         "NVIDIA_DRIVER_CAPABILITIES": env.get("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
-        "CUDA_VISIBLE_DEVICES": names,
+        **cuda_names(devices, runtime),
         "LD_LIBRARY_PATH": f"{own}:{LIBRARIES}" if own else LIBRARIES,
     }
+
+
+def cuda_names(devices: Sequence[Device], runtime: str) -> dict[str, str]:
+    """Return what CUDA is told: UUIDs, or places in what it sees where one has none.
+
+    Where the others are hidden, that are the places from 0 on. Where they aren't, it counts as the driver does, but
+    only in the order of the bus (CUDA C++ Programming Guide, "CUDA Environment Variables").
+    """
+    if all(device.uuid for device in devices):
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(name_of, devices))}
+    places = [device.index for device in devices] if runtime in SHOWING_ALL else range(len(devices))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, places)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def cdi_names(devices: Sequence[Device], known: Iterable[str]) -> list[str] | None:

@@ -35,9 +35,19 @@ FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def container(
-    work: Work, cache: Cache, folder: Path, *, user: int, group: int, gpus: tuple[Device, ...] = ()
+    work: Work,
+    cache: Cache,
+    folder: Path,
+    *,
+    user: int,
+    group: int,
+    gpus: tuple[Device, ...] = (),
+    runtime: str = "",
 ) -> Container:
-    """Write what the runner is told, and describe the container. `folder` is the run's own on this machine."""
+    """Write what the runner is told, and describe the container. `folder` is the run's own on this machine.
+
+    `runtime` is the name of what will run it; nothing but how CUDA is told of GPUs without UUIDs hangs on it.
+    """
     inside = folder / "inside"
     (inside / "home").mkdir(parents=True, exist_ok=True)
     runner = bundle.bundle(cache)
@@ -50,7 +60,7 @@ def container(
         *pycache_mounts(work, cache, folder, runner.name),
         *accounts.mounts(work.image, cache, folder, user=user, group=group, home=HOME),
     ]
-    env = command_environment(work, gpus)
+    env = command_environment(work, gpus, runtime)
     told = {
         "version": 1,
         "job": work.job_json(),
@@ -61,7 +71,7 @@ def container(
     }
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
-    own |= {name: env[name] for name in environment(gpus, env)}  # the runner looks at the GPUs too
+    own |= {name: env[name] for name in environment(gpus, env, runtime)}  # the runner looks at the GPUs too
     return Container(
         run=work.job.run,
         image=work.image,
@@ -97,10 +107,10 @@ def pycache_mounts(work: Work, cache: Cache, folder: Path, bundle_name: str) -> 
     return [Mount(source=source, target=PYCACHE + target, writable=True) for target, source in shared.items()]
 
 
-def command_environment(work: Work, gpus: tuple[Device, ...] = ()) -> dict[str, str]:
+def command_environment(work: Work, gpus: tuple[Device, ...] = (), runtime: str = "") -> dict[str, str]:
     """Return the image's variables and the few that a target adds; nothing of the host's."""
     config = json.loads(work.image.config).get("config") or {}
     image = dict(entry.split("=", 1) for entry in config.get("Env") or [])
     name = accounts.user_name()
     env = {"PATH": FALLBACK_PATH, "USER": name, "LOGNAME": name, **image, "HOME": HOME, "PYTHONPYCACHEPREFIX": PYCACHE}
-    return env | environment(gpus, env)
+    return env | environment(gpus, env, runtime)

@@ -20,7 +20,7 @@ from launcher.job import Job
 from launcher.store.keys import quoted
 from launcher.target.gpus import Claimed, claim
 from launcher.target.layout import container
-from launcher.target.model import Ending, Process, Runtime, StillRunning, Unusable, Work
+from launcher.target.model import Container, Ending, Process, Runtime, StillRunning, Unusable, Work
 from launcher.target.trees import make_removable
 
 
@@ -102,18 +102,22 @@ class Local:
 
     def claim_gpus(self, job: Job) -> Claimed:
         """Claim the GPUs that a job wants. Raises TargetError when too few are free."""
-        return claim(job.resources.gpus, self.node if job.resources.gpus.count else Node(), job.run, self.cache)
+        node = self.node if job.resources.gpus.count else Node()
+        return claim(job.resources.gpus, node, job.run, self.cache, job.gpu)
 
     def begin(self, work: Work, folder: Path, gpus: tuple[Device, ...] = ()) -> Process:
-        described = container(work, self.cache, folder, user=os.getuid(), group=os.getgid(), gpus=gpus)
+        def described(runtime: Runtime) -> Container:
+            ids = {"user": os.getuid(), "group": os.getgid()}
+            return container(work, self.cache, folder, **ids, gpus=gpus, runtime=runtime.name)
+
         if len(self.runtimes) == 1:
-            return self.runtimes[0].start(described)
+            return self.runtimes[0].start(described(self.runtimes[0]))
         problems = []
         for runtime in self.runtimes:
             reason = runtime.refusal()
             if reason is None:
                 try:
-                    return runtime.start(described)
+                    return runtime.start(described(runtime))
                 except Unusable as e:
                     reason = str(e)
             problems.append(f"{runtime.name}: {reason}")
