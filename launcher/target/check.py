@@ -104,7 +104,7 @@ def runtimes(facts: Facts) -> Iterator[Finding]:
             version = f" {runtime.version}" if runtime.version else ""
             yield Finding(subject="runtime", verdict="ok", says=f"{runtime.name}{version} can run containers")
         elif working:
-            yield Finding(subject="runtime", verdict="warning", says=f"no {runtime.name}: {runtime.refusal}")
+            yield Finding(subject="runtime", verdict="ok", says=f"{runtime.name} isn't needed; {runtime.refusal}")
     if not working and facts.runtimes:
         reasons = "; ".join(f"{runtime.name}: {runtime.refusal}" for runtime in facts.runtimes)
         hint = "one of them is enough; docs/how-to/without-root.md says what each of them needs"
