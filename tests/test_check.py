@@ -232,7 +232,7 @@ def test_run_refuses_before_anything_is_built(spec: Path, capfd: pytest.CaptureF
 def test_before_a_run_it_costs_next_to_nothing(spec: Path) -> None:
     cache = Cache()
     loaded, lock = locked(spec, cache, SILENT, frozen=True)
-    words = (lock, loaded.resources, cache, None, str(spec.parent / "store"), {})
+    words: Any = (lock, loaded.resources, cache, None, str(spec.parent / "store"), {})
     verb.refuse_unfit(*words)
     begun = time.perf_counter()
     verb.refuse_unfit(*words)
