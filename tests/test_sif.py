@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import struct
@@ -129,6 +130,18 @@ def test_a_file_is_written_whole_or_not_at_all(tiny: Image, cache: Cache, tmp_pa
     with pytest.raises(Exception, match="was damaged"):
         write_output(damaged, "sif", out, cache, SILENT)
     assert [(path, path.read_bytes()) for path in out.parent.iterdir()] == [(out, b"before")]
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_another_writes_is_not(
+    tiny: Image, cache: Cache, tmp_path: Path
+) -> None:
+    left, other, held = (tmp_path / f".{name}" for name in ("x.sif.123.0123abcd", "x.sif.bak", "x.sif.124.0123abcd"))
+    for path in (left, other, held):
+        path.write_bytes(b"half")
+    with held.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        write_output(tiny, "sif", tmp_path / "x.sif", cache, SILENT)
+    assert {".x.sif.bak", held.name, "x.sif"} == {path.name for path in tmp_path.iterdir() if "x.sif" in path.name}
 
 
 def test_a_pipe_gets_the_file_as_it_is(tiny: Image, cache: Cache, tmp_path: Path) -> None:

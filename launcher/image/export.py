@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.cache import disk_full, written_whole
+from launcher.cache import disk_full
 from launcher.errors import IntegrityError, TargetError, UsageError
 from launcher.image.archive import archive_entries
 from launcher.image.oci import Image, Layer
+from launcher.image.output import written_once
 from launcher.image.tar import coalesced, layer_chunks
 from launcher.image.tree import Entry, Slice
 
@@ -74,7 +75,7 @@ def write_archive(image: Image, out: Path) -> None:
         if out.exists() and not out.is_file():
             write_chunks(image, out)
         else:
-            with written_whole(out.resolve()) as part:  # a link stays a link, /dev/stdout among them
+            with written_once(out.resolve()) as part:  # a link stays a link, /dev/stdout among them
                 write_chunks(image, part)
 
 

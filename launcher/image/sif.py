@@ -15,10 +15,11 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from launcher.cache import Cache, disk_full, written_whole
+from launcher.cache import Cache, disk_full
 from launcher.digest import sha256_file
 from launcher.errors import ImageError
 from launcher.image.oci import Image
+from launcher.image.output import written_once
 from launcher.image.squashfs import Compression, write_squashfs
 from launcher.progress import SILENT, Progress
 
@@ -74,7 +75,7 @@ def write_output(
     with disk_full(out.parent, OUTPUT_FULL):
         if out.exists() and not out.is_file():
             return write_through(image, kind, out, cache, progress, compression)
-        with written_whole(out.resolve()) as part:
+        with written_once(out.resolve()) as part:
             write(image, kind, part, cache, progress, compression)
             return sha256_file(part)[0]
 
