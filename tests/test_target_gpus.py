@@ -126,3 +126,9 @@ def test_gpus_that_have_code_are_handed_out(cache: Cache) -> None:
     with pytest.raises(TargetError, match=r"1 GPU\b.* 0 are free.* with code"):
         gpus.claim(Gpus(count=1), node, "run-2", cache, needs)
     claimed.release()
+
+
+def test_nobody_is_told_to_wait_for_gpus_that_are_not_there(cache: Cache) -> None:
+    with pytest.raises(TargetError, match=r"wants 1 GPU of model T4, and this machine tells of none") as caught:
+        gpus.claim(Gpus(count=1, model="T4"), Node(), "run-1", cache)
+    assert caught.value.problems[0].hint is not None and "wait" not in caught.value.problems[0].hint

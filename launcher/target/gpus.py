@@ -77,11 +77,14 @@ def is_native(gpu: Gpu, device: Device) -> bool:
 
 
 def too_few(wanted: Wanted, free: int, busy: Sequence[str], gpu: Gpu | None) -> TargetError:
-    told = f": held are {', '.join(busy)}" if busy else ""
     what = plural(wanted.count) + (f" of model {wanted.model}" if wanted.model else "")
     which = " with code in the image" if gpu is not None and gpu.code else ""
+    if not busy:
+        hint = "`launcher check SPEC` says what this machine tells of its GPUs"
+        return TargetError(f"the job wants {what}, and this machine tells of {free or 'none'}{which}", hint=hint)
+    there = f"{free} {'is' if free == 1 else 'are'} free on this machine{which}"
     return TargetError(
-        f"the job wants {what}, and {free} {'is' if free == 1 else 'are'} free on this machine{which}{told}",
+        f"the job wants {what}, and {there}: held are {', '.join(busy)}",
         hint="wait until a run has ended (`launcher ls`), or ask for less under `resources.gpus`",
     )
 
