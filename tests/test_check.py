@@ -193,7 +193,10 @@ def test_the_verb_prints_findings_and_exits_with_0(spec: Path, capfd: pytest.Cap
     assert invoke(["check", str(spec), "--frozen"]) == 0
     out = capfd.readouterr().out.splitlines()
     assert out[0] == "ok       architecture     image and machine are linux/amd64"
-    assert out[-1] == "local can serve it"
+    assert out[-1] == "local can serve it, as far as can be told; unknown: clock"
+    (spec.parent / "store").mkdir()
+    assert invoke(["check", str(spec), "--frozen"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "local can serve it"
 
 
 def test_the_verb_exits_with_69_and_says_why(spec: Path, capfd: pytest.CaptureFixture[str]) -> None:

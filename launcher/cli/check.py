@@ -109,7 +109,9 @@ def report(found: Sequence[Finding], target: str) -> None:
         if finding.hint and finding.verdict != "ok":
             print_text(f"{'':8} {'':{width}}  hint: {one_line(finding.hint)}")
     refused = sum(finding.verdict == "refused" for finding in found)
-    print_text(f"{target} can't serve it: {refused} refused" if refused else f"{target} can serve it")
+    unknown = dict.fromkeys(finding.subject for finding in found if finding.verdict == "unknown")
+    serves = f"{target} can serve it" + (f", as far as can be told; unknown: {', '.join(unknown)}" if unknown else "")
+    print_text(f"{target} can't serve it: {refused} refused" if refused else serves)
 
 
 def styled(text: str, verdict: str) -> str:
