@@ -286,3 +286,33 @@ def test_many_are_fetched_at_once_and_a_page_is_read_once(index: Index, cache: C
     wanted = [index.pin(index.add("tiny", f"1.{n}", content=str(n)), "tiny") for n in range(20)]
     assert len(fetch(wanted, cache, [source(index)], workers=4)) == 20
     assert index.requests.count("/simple/tiny/") == 1
+
+
+class Choosy(Given):
+    def may_hold(self, artifact: Artifact) -> bool:
+        return not isinstance(artifact, Wheel)
+
+
+def test_a_place_that_never_has_such_a_file_is_not_named(cache: Cache) -> None:
+    with pytest.raises(FetchError) as caught:
+        fetch([pin()], cache, [Choosy("a registry", None), Given("an index", None)])
+    assert "an index: has no such file" in str(caught.value)
+    assert "registry" not in str(caught.value)
+
+
+class Locked:
+    holds, name = Artifact, "a registry"
+
+    def open(self, artifact: Artifact) -> contextlib.AbstractContextManager[io.BytesIO | None]:
+        raise FetchError(f"{self.name} wants a login", hint="log in")
+
+
+def test_the_advice_of_a_registry_is_passed_on_once(cache: Cache) -> None:
+    blobs = [
+        Artifact(name="team/base", version="1", filename=name, size=1, sha256=digit * 64)
+        for name, digit in (("b", "1"), ("a", "2"))
+    ]
+    with pytest.raises(FetchError) as caught:
+        fetch(blobs, cache, [Locked()])
+    assert [problem.message.split()[2] for problem in caught.value.problems] == ["a", "b"]
+    assert all((problem.hint or "").startswith("log in; where the registry") for problem in caught.value.problems)

@@ -75,6 +75,7 @@ def look(
     whole: bool,
 ) -> tuple[list[Finding], Facts]:
     """Ask this machine, and compare. Without `whole` only what a run needs to know is asked."""
+    from launcher.cli import interpreter
     from launcher.gpu.table import Toolkits
     from launcher.lock.toolkits import toolkits
     from launcher.target.check import compare
@@ -82,7 +83,9 @@ def look(
 
     gpus = bool(asked.gpus.count)
     facts = survey(lock, cache, runtimes, store=store, data=data, gpus=gpus or whole, whole=whole)
-    return compare(lock, asked, facts, toolkits() if gpus else Toolkits()), facts
+    found = compare(lock, asked, facts, toolkits() if gpus else Toolkits())
+    python = interpreter.finding(lock, cache)
+    return [*found, *([python] if python else [])], facts
 
 
 def refuse_unfit(

@@ -23,8 +23,12 @@ def missing(artifacts: Sequence[Artifact], cache: Cache) -> list[Artifact]:
 
 
 def bring_back(lock: Lock, spec: Spec, cache: Cache, progress: Progress) -> None:
-    """Take what this machine lacks from the vault in the spec's store, if it is there."""
-    if not (lost := missing(lock.executed, cache)):
+    """Take what this machine lacks from the vault in the spec's store, if it is there.
+
+    That is also the base of a registry, which may have forgotten it.
+    """
+    base = (lock.base.config, *lock.base.layers) if lock.base else ()
+    if not (lost := missing([*lock.executed, *base], cache)):
         return
     from launcher import store as stores
     from launcher.fetch import fetch

@@ -53,7 +53,7 @@ def run_spec(
     path: Path | None, params: tuple[str, ...], runtime: str | None, place: str | None, frozen: bool, as_json: bool
 ) -> int:
     """Run a spec; return the command's exit code."""
-    from launcher.cli import check, execution, pipeline
+    from launcher.cli import check, execution, interpreter, pipeline
     from launcher.code import snapshot
     from launcher.job import overridden, plan
     from launcher.lock import digest, dumps
@@ -67,6 +67,7 @@ def run_spec(
     pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data}
     check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, paths)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
+    interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
     code = snapshot(spec.code, cache, skip=[folder])
     for note in code.notes:
         progress.note(note)

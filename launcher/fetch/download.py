@@ -7,18 +7,19 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from launcher.cache import Cache, disk_full
 from launcher.digest import CHUNK_BYTES
 from launcher.errors import FetchError, IntegrityError, Problem, StoreError
 from launcher.fetch.partial import Resumable, claimed, gather
 from launcher.indexes.source import Source, Stream
-from launcher.lock.model import Artifact
+from launcher.lock.model import Artifact, Deb, Wheel
 from launcher.progress import SILENT, Progress, Task
 
 UNKNOWN_SIZE = 0  # of an artifact whose index doesn't tell; filled in once it is here
 VAULT = "give a vault that holds it (`--from STORE`), or configure an index that has it"
+BLOB = "where the registry has it no longer, `launcher rebuild LOCK --from STORE` takes it from a vault that holds it"
 A = TypeVar("A", bound=Artifact)
 
 
@@ -30,6 +31,14 @@ class Search:
     path: Path | None = None
     looked: list[str] = field(default_factory=list)
     lies: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)  # what the places that failed say of themselves
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A source that knows what it can't have: it isn't asked for that, nor named among where it was looked for."""
+
+    def may_hold(self, artifact: Artifact) -> bool: ...
 
 
 def fetch(
@@ -98,7 +107,7 @@ def search(
 ) -> Search:
     """Try the sources in their order until one gives the right bytes."""
     result = Search(artifact=artifact)
-    for source in (source for source in sources if isinstance(artifact, source.holds)):
+    for source in (source for source in sources if concerns(source, artifact)):
         try:
             result.path = take(artifact, source, cache, scratch, task)
             if result.path:
@@ -108,12 +117,17 @@ def search(
             result.lies.append(e.problems[0].message)
         except (FetchError, StoreError) as e:
             result.looked.append(e.problems[0].message)
+            result.hints += [problem.hint for problem in e.problems if problem.hint]
         except OSError as e:  # a disk that fails while it is read
             result.looked.append(f"{source.name}: {e}")
     if result.path:
         for lie in result.lies:
             progress.note(f"{lie}; the right one came from elsewhere")
     return result
+
+
+def concerns(source: Source, artifact: Artifact) -> bool:
+    return isinstance(artifact, source.holds) and (not isinstance(source, Choosy) or source.may_hold(artifact))
 
 
 def take(artifact: Artifact, source: Source, cache: Cache, scratch: Path, task: Task) -> Path | None:
@@ -192,7 +206,9 @@ def wrong_bytes(artifact: Artifact, name: str, wrong: str, size: int) -> FetchEr
 
 def failures(searches: Iterable[Search], sources: Sequence[Source]) -> list[Problem]:
     """Tell of every artifact that wasn't found, and of those with wrong bytes first."""
-    lost = sorted((s for s in searches if s.path is None), key=lambda s: (not s.lies, s.artifact.name))
+    lost = sorted(
+        (s for s in searches if s.path is None), key=lambda s: (not s.lies, s.artifact.name, s.artifact.filename)
+    )
     return [failure(search, sources) for search in lost]
 
 
@@ -204,4 +220,11 @@ def failure(search: Search, sources: Sequence[Source]) -> Problem:
         return Problem(message=f"{title} was only to be had with other bytes:{places}", hint=f"don't use it; {VAULT}")
     if not sources:
         return Problem(message=f"{title} is not in the cache, and there is nowhere else to look", hint=VAULT)
-    return Problem(message=f"{title} is nowhere to be had:{places}", hint=VAULT)
+    return Problem(message=f"{title} is nowhere to be had:{places}", hint=what_next(search))
+
+
+def what_next(search: Search) -> str:
+    """Return what a registry says of its blobs, or else where any artifact may be taken from."""
+    if isinstance(search.artifact, Deb | Wheel):
+        return VAULT
+    return "; ".join([*dict.fromkeys(search.hints), BLOB])

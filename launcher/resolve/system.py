@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 REGISTRY = "docker://"
 APT_SYSTEMS = ("debian", "ubuntu")
 NO_PYTHON = "take a base with Python, or install it in a Containerfile (`image.containerfile`)"
+DPKG_SAYS = "{name} has no python3 on its PATH, and its dpkg says that python3 is installed: nothing can be added"
 NO_MUSL = "take a base with glibc, such as a -slim one instead of -alpine: wheels are chosen for glibc"
 
 
@@ -123,4 +124,6 @@ def with_packages(
         cache=cache,
         progress=progress,
     )
+    if add_python and not any(deb.name.startswith("python3") for deb in added.debs):
+        raise ResolveError(DPKG_SAYS.format(name=found.base.config.name), hint=NO_PYTHON)
     return replace(system, debs=added.debs, python=added.python if add_python else None)
