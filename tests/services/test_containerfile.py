@@ -13,6 +13,7 @@ import pytest
 
 from launcher.cache import Cache
 from launcher.image import build
+from launcher.image.export import write_archive
 from launcher.lock import load
 from tests.services.test_sdists import launcher as launcher_of
 
@@ -165,3 +166,22 @@ def test_without_an_engine(project: Path, cache: Cache, monkeypatch: pytest.Monk
     )
     assert done.returncode == 69
     assert "there is nothing here to build a Containerfile with" in done.stderr
+
+
+def test_an_image_of_launchers_own_is_built_upon(
+    engine: str, rootfs: Path, shared_cache: Cache, cache: Cache, tmp_path: Path
+) -> None:
+    """`FROM` our image as the engine has loaded it; Buildah refuses one whose config has no history."""
+    own = build(load(rootfs.parent / "experiment.lock"), shared_cache)
+    write_archive(own, tmp_path / "own.tar")
+    subprocess.run([engine, "load", "-q", "-i", tmp_path / "own.tar"], check=True, timeout=300)
+    (tmp_path / "own.tar").unlink()
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Containerfile").write_text(f"FROM {own.tag}\nRUN echo {engine} > /srv/engine\n")
+    text = "name: upon\nimage: {containerfile: context/Containerfile}\nrun: cat /srv/engine\n"
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = launcher("run", cwd=tmp_path, cache=cache)
+    assert (done.stdout, done.returncode) == (f"{engine}\n", 0), done.stderr
+    lock = load(tmp_path / "experiment.lock")
+    assert lock.base is not None
+    assert [x.diff_id for x in lock.base.layers[: len(own.layers)]] == [layer.diff_id for layer in own.layers]
