@@ -61,7 +61,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture(scope="module")
 def image(cache: Cache) -> Image:
-    return tiny_image(cache)
+    return tiny_image(cache, mount_points=True)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture(scope="module")
 def image(cache: Cache) -> Image:
-    return tiny_image(cache)
+    return tiny_image(cache, mount_points=True)
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary user"])
