@@ -48,7 +48,9 @@ def image(cache: Cache, trees: list[dict[str, Entry]]) -> Image:
     layers = []
     for rank, entries in enumerate(trees):
         with cache.scratch() as scratch:
-            written = write_layer(in_order({**{entry.path: entry for entry in folders(entries)}, **entries}.values()), scratch / "layer")
+            written = write_layer(
+                in_order({**{entry.path: entry for entry in folders(entries)}, **entries}.values()), scratch / "layer"
+            )
             path = cache.adopt("blobs", written.diff_id, scratch / "layer")
         layers.append(
             Layer(rank=rank, name=f"layer {rank}", diff_id=written.diff_id, size=written.size, listing="", path=path)
