@@ -10,6 +10,8 @@
       FetchError               69   an artifact is nowhere to be had
       TargetError              69   a target can't run this, or can't be reached
       StoreError               74   the store refused or lost something
+        AccessError            77   the store's credentials or rights don't allow it
+        UnreachableError       75   the store doesn't answer, or asks for patience: trying again may help
         ObjectExistsError           a conditional create found that somebody was there before
         ObjectMissingError          there is nothing under that key
       ProcessError             71   a program that was called ended badly
@@ -116,6 +118,14 @@ class TargetError(LauncherError):
 
 class StoreError(LauncherError):
     exit_code = 74
+
+
+class AccessError(StoreError):
+    exit_code = 77
+
+
+class UnreachableError(StoreError):
+    exit_code = 75
 
 
 class ObjectExistsError(StoreError):

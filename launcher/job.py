@@ -17,7 +17,7 @@ from typing import Any
 from launcher.digest import canonical_json
 from launcher.errors import Problem, SpecError, StoreError, UsageError
 from launcher.gpu.model import Code, Gpu
-from launcher.spec.model import Gpus, Param, Resources, Spec
+from launcher.spec.model import Gpus, Keep, Param, Resources, Spec
 
 JOB_VERSION = 1
 ENTROPY_BYTES = 4
@@ -47,6 +47,8 @@ class Job:
     seed: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
     gpu: Gpu | None = None  # what the image needs of a node's GPUs, from its lock: checked on the node again
+    keep: Keep = field(default_factory=Keep)
+    bandwidth: int | None = None  # bytes in a second for uploads while the command runs
 
 
 def plan(
@@ -85,6 +87,8 @@ def plan(
         determinism=spec.determinism,
         seed=spec.seed,
         gpu=gpu,
+        keep=spec.keep,
+        bandwidth=spec.bandwidth,
     )
     return [job]
 
@@ -181,7 +185,9 @@ def from_json(data: bytes | str) -> Job:
         resources = dict(told.pop("resources"))
         resources["gpus"] = Gpus(**resources["gpus"])
         gpu = gpu_from(told.pop("gpu", None))  # jobs from before there was one are read too
-        return Job(**{name: tupled(value) for name, value in told.items()}, resources=Resources(**resources), gpu=gpu)
+        keep = Keep(**told.pop("keep", {}))
+        values = {name: tupled(value) for name, value in told.items()}
+        return Job(**values, resources=Resources(**resources), gpu=gpu, keep=keep)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         names = ", ".join(entry.name for entry in fields(Job))
         raise StoreError(f"this is no job: {e}", hint=f"a job has the keys {names}") from e

@@ -26,15 +26,18 @@ ROOMS = {
     "indexes": GROUND | {"lock"},
     "fetch": GROUND | {"indexes", "lock", "registry"},
     "image": GROUND | {"gpu", "lock"},
-    "resolve": GROUND | {"fetch", "gpu", "image", "indexes", "lock", "registry", "spec"},
+    "resolve": GROUND | {"fetch", "gpu", "image", "indexes", "inputs", "lock", "registry", "spec"},
     "code": GROUND | {"image", "spec"},  # the archive of the code is written as layers are
     "job": GROUND | {"gpu", "spec"},
     "store": LIGHT,
+    "train": set(),  # what a training script may import inside the container: the standard library alone
+    "access": GROUND | {"store"},  # how this machine reaches a store: its settings, profiles and credentials
+    "inputs": GROUND | {"access", "lock", "spec", "store"},
     "runner": LIGHT | {"gpu", "store"},
-    "target": GROUND | {"code", "gpu", "image", "job", "lock", "store"},
+    "target": GROUND | {"access", "code", "gpu", "image", "inputs", "job", "lock", "store"},
     "workshop": GROUND | {"image", "lock", "resolve", "target"},  # what executes something to make an artifact
-    "records": GROUND | {"job", "runner", "store"},  # a record is folded by the runner, or later by its rules
-    "vault": GROUND | {"lock", "store"},
+    "records": GROUND | {"access", "job", "runner", "store"},  # a record is folded by the runner, or later by its rules
+    "vault": GROUND | {"access", "lock", "records", "store"},
     "__main__": {"cli"},
     **dict.fromkeys(GROUND, GROUND),
 }

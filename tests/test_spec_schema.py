@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from launcher.spec import nodes
 from launcher.spec.keys import KEYS, LATER, SYNONYMS
 from launcher.spec.loader import loads
-from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Resources, Spec
+from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Keep, Resources, Spec
 from launcher.spec.schema import example, json_schema, reference
 
 GOLDEN = Path(__file__).parent / "golden" / "spec"
@@ -75,6 +75,7 @@ MODELS: dict[str, Any] = {
     "image.build.": Build,
     "code.": CodeSpec,
     "gpu.": GpuSpec,
+    "keep.": Keep,
     "resources.": Resources,
 }
 

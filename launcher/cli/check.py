@@ -54,7 +54,7 @@ def check(
     cache = Cache()
     chosen = targets.open(target, cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
-    place, data = store or loaded.store or default_url(), {data.name: data.path for data in loaded.data}
+    place, data = store or loaded.store or default_url(), {data.name: data.path for data in loaded.data if data.path}
     found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, data, whole=True)
     fits = all(finding.verdict != "refused" for finding in found)
     if as_json:

@@ -64,7 +64,7 @@ def run_spec(
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
     opened, folder = execution.folder_store(place or spec.store)
-    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data}
+    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data if data.path}
     check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, paths)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache

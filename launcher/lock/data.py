@@ -35,6 +35,8 @@ def pin_data(data: DataSpec, cache: Cache, progress: Progress = SILENT) -> DataP
     Raises SpecError when it isn't there, can't be read or changes meanwhile, IntegrityError when it isn't what the
     spec's sha256 says.
     """
+    if data.path is None:
+        raise SpecError(f"data `{data.name}`: {data.url} can't be pinned here")
     root = data.path.resolve()
     if not root.exists():
         raise SpecError(f"data `{data.name}`: there is nothing at {data.path}")

@@ -187,8 +187,9 @@ KEYS: tuple[Key, ...] = (
     key(
         "data",
         workload.DATA,
-        "Inputs: names with the path of a file or folder, or `{path: ..., sha256: ...}`. Each is mounted read-only at "
-        "/data/<name>.",
+        "Inputs: names with the path of a file or folder (or of its `.dvc` file), the URL of a file (https://) or of "
+        "objects (s3://, gs://, az://; all that is below, with a slash at the end), or `{path: ..., sha256: ...}` and "
+        "`{url: ..., sha256: ...}`. Each is pinned by its digest and mounted read-only at /data/<name>.",
         "none",
         "{mnist: data/mnist}",
     ),
@@ -255,16 +256,39 @@ KEYS: tuple[Key, ...] = (
     key(
         "store",
         workload.STORE,
-        "Where records, logs and outputs go: a folder or a file:// URL.",
+        "Where records, logs, checkpoints and outputs go: a folder, or a file://, s3://, gs:// or az:// URL.",
         "the machine's own",
         "runs",
+    ),
+    key("keep", None, "Which checkpoints stay in the store: those that any of these keeps.", "all of them", ""),
+    key("keep.last", integer("a number of checkpoints, 1 or more", 1), "So many of the newest.", "none", "3"),
+    key(
+        "keep.every",
+        integer("a number of steps, 1 or more", 1),
+        "One in so many steps: the last number in a checkpoint's name is its step.",
+        "none",
+        "10000",
+    ),
+    key(
+        "keep.best",
+        workload.METRIC,
+        "The one with the smallest value of this metric (see `keep.mode`).",
+        "none",
+        "loss",
+    ),
+    key("keep.mode", one_of("min", "max"), "Whether the smallest or the largest value is the best.", "min", "max"),
+    key(
+        "bandwidth",
+        SIZE,
+        "How many bytes in a second uploads may use while the command runs, such as 50M. The end of a run is not "
+        "slowed.",
+        "no limit",
+        "200M",
     ),
 )
 
 LATER: tuple[Later, ...] = (
     Later(path="sweep", hint="write one value for each parameter, and run the spec once for each point"),
-    Later(path="keep", hint="leave it out: everything is kept"),
-    Later(path="bandwidth", hint="leave it out: transfers use what the network gives"),
 )
 
 # What other tools of this field call the same thing.

@@ -10,7 +10,7 @@ from launcher.errors import Problem, SpecError, Where
 from launcher.spec import command, nodes
 from launcher.spec.forms import is_empty
 from launcher.spec.keys import KEYS, LATER, SYNONYMS, Key
-from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Resources, Spec
+from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Keep, Resources, Spec
 from launcher.spec.nodes import Entry
 from launcher.spec.reading import Reading, nearest, said
 
@@ -168,4 +168,5 @@ def assemble(fields: dict[str, Any], file: Path) -> Spec:
     code = CodeSpec(**{"root": file.parent, **fields.pop("code", {})})
     resources = Resources(**fields.pop("resources", {}))
     gpu = GpuSpec(**fields.pop("gpu", {}))
-    return Spec(**fields, gpu=gpu, image=image, code=code, resources=resources, file=file)
+    keep = Keep(**fields.pop("keep", {}))
+    return Spec(**fields, gpu=gpu, keep=keep, image=image, code=code, resources=resources, file=file)

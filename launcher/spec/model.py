@@ -68,11 +68,30 @@ class CodeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """One input: a local file or folder, mounted read-only at `/data/<name>`."""
+    """One input, mounted read-only at `/data/<name>`: exactly one of `path` and `url` says where it comes from.
+
+    `path` is an absolute local file or folder, or a `.dvc` file that stands for one. `url` is s3://, gs:// or az:// (an
+    object, or with a slash at its end all that is below), or http(s):// (one file).
+    """
 
     name: str
-    path: Path  # absolute
+    path: Path | None = None
+    url: str | None = None
     sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which checkpoints of a run stay in the store: those that any of the rules keeps. No rule at all keeps every one.
+
+    `last` newest ones, one in every `every` steps, the best by the metric `best` (its smallest value, or with `mode`
+    "max" its largest).
+    """
+
+    last: int | None = None
+    every: int | None = None
+    best: str | None = None
+    mode: Literal["min", "max"] = "min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,5 +139,7 @@ class Spec:
     gpu: GpuSpec = field(default_factory=GpuSpec)
     determinism: Literal["off", "seed", "strict"] = "seed"
     seed: int = 0
-    store: str | None = None  # a folder or file:// URL; None means the machine's default
+    store: str | None = None  # an absolute folder, or a file://, s3://, gs:// or az:// URL; None: the machine's default
+    keep: Keep = field(default_factory=Keep)
+    bandwidth: int | None = None  # bytes in a second that uploads may use while the command runs
     file: Path  # absolute path of the spec; never written to a lock or record

@@ -18,8 +18,12 @@ from launcher.spec.units import MisreadError, gpus
 NAME = r"[a-z0-9][a-z0-9._-]*"
 DATA_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 PARAM_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
-URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
-NO_URL = r"^(?![a-z][a-z0-9+.-]*://)"
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+NO_URL = r"^(?![A-Za-z][A-Za-z0-9+.-]*://)"
+BUCKET_SCHEMES = ("s3", "gs", "az")
+DATA_SCHEMES = (*BUCKET_SCHEMES, "https", "http")
+ALIASES = {"gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az", "s3a": "s3", "s3n": "s3"}
+LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*@")
 
 
 def read_name(node: Node, reading: Reading) -> str | None:
@@ -99,36 +103,68 @@ def read_data(node: Node, reading: Reading) -> tuple[DataSpec, ...] | None:
     found = DATA_MAPPING.read(node, reading)
     if found is None:
         return None
-    return tuple(
-        DataSpec(name=name, path=value[0], sha256=value[1]) for name, value in found.items() if value is not None
-    )
+    return tuple(DataSpec(name=name, **value) for name, value in found.items() if value is not None)
 
 
-def read_source(node: Node, reading: Reading) -> tuple[Path, str | None] | None:
-    """Read one input: a path, or `{path:, sha256:}`."""
+def read_source(node: Node, reading: Reading) -> dict[str, Any] | None:
+    """Read one input: a path or URL, `{path:, sha256:}` or `{url:, sha256:}`; return the fields of a DataSpec."""
     if not isinstance(node, nodes.Mapping):
-        path = data_path(node, reading)
-        return None if path is None else (path, None)
+        return data_place(node, reading)
     entries = {entry.key: entry for entry in node.entries}
     for key, entry in entries.items():
-        if key not in ("path", "sha256"):
-            near = nearest(key, ("path", "sha256"))
-            reading.add(entry.where, "unknown key", f"did you mean {near}?" if near else "known are path and sha256")
-    if (source := entries.get("path")) is None:
-        reading.add(node.where, "`path` is missing", "write path: some/folder")
+        if key not in SOURCE_KEYS:
+            near = nearest(key, SOURCE_KEYS)
+            hint = f"did you mean {near}?" if near else "known are path, url and sha256"
+            reading.add(entry.where, "unknown key", hint)
+    sources = [entry for key, entry in entries.items() if key in ("path", "url")]
+    if not sources:
+        reading.add(node.where, "`path` is missing", "write path: some/folder, or url: s3://bucket/folder/")
         return None
-    path = data_path(source.value, reading)
-    return None if path is None else (path, data_sha256(entries.get("sha256"), reading))
+    if len(sources) > 1:
+        reading.add(sources[1].where, "`path` and `url` exclude each other", "leave one of them out")
+        return None
+    place = data_place(sources[0].value, reading)
+    if place is None:
+        return None
+    if (said := next(iter(place))) != sources[0].key:
+        reading.add(sources[0].where, f"expected a {sources[0].key}, not a {said}", f"write `{said}:`")
+        return None
+    return place | {"sha256": data_sha256(entries.get("sha256"), reading)}
 
 
-def data_path(node: Node, reading: Reading) -> Path | None:
-    text = text_of(node, reading, "a path, or {path: ..., sha256: ...}")
+def data_place(node: Node, reading: Reading) -> dict[str, Any] | None:
+    """Read where an input comes from: `{"path": ...}` or `{"url": ...}`."""
+    text = text_of(node, reading, "a path or URL, or {path: ..., sha256: ...}")
     if text is None:
         return None
     if found := URL.match(text):
-        hint = "download it, and give its path and sha256"
-        reading.add(node.where, f"data at {found[1]}:// is not supported yet", hint)
-        return None
+        url = read_url(text, found[1], node, reading, DATA_SCHEMES)
+        return None if url is None else {"url": url}
+    path = data_path(text, node, reading)
+    return None if path is None else {"path": path}
+
+
+def read_url(text: str, scheme: str, node: Node, reading: Reading, known: tuple[str, ...]) -> str | None:
+    """Check a URL's scheme and form. A login has no place in it: the spec goes into repositories."""
+    bucket, _, rest = text[len(scheme) + 3 :].partition("/")
+    if better := ALIASES.get(scheme.lower()):
+        reading.add(node.where, f"{scheme}:// is called {better}:// here", f"write {better}://{bucket}/...")
+    elif scheme not in known:
+        schemes = ", ".join(f"{one}://" for one in known)
+        reading.add(node.where, f"{scheme}:// is not known here", f"known are {schemes}")
+    elif LOGIN.match(text):
+        hint = "leave it out: logins come from the environment and from the tools' own files"
+        reading.add(node.where, "there is a login in the URL, and a spec is no place for secrets", hint)
+    elif not bucket:
+        reading.add(node.where, f"{shortened(text)} names no bucket or host", f"write {scheme}://name/...")
+    elif any(part in ("", ".", "..") for part in rest.rstrip("/").split("/")) and rest.strip("/"):
+        reading.add(node.where, f"{shortened(text)} has an empty part, `.` or `..` in its path")
+    else:
+        return text
+    return None
+
+
+def data_path(text: str, node: Node, reading: Reading) -> Path | None:
     path = reading.path(text)
     if (kind := kind_of(path)) not in ("file", "folder"):
         problem = "is not there" if kind is None else "is neither a file nor a folder"
@@ -166,15 +202,12 @@ def read_gpus(node: Node, reading: Reading) -> Gpus | None:
 
 
 def read_store(node: Node, reading: Reading) -> str | None:
-    """Read where runs are kept: a folder (returned absolute) or a file:// URL."""
-    text = text_of(node, reading, "a folder or a file:// URL")
+    """Read where runs are kept: a folder (returned absolute) or a URL."""
+    text = text_of(node, reading, "a folder or a URL")
     if text is None or text.startswith("file:///"):
         return text
     if found := URL.match(text):
-        later = found[1] in ("s3", "gs", "az", "abfs", "abfss", "gcs", "azure", "r2")
-        message = f"a store at {found[1]}:// is not {'supported yet' if later else 'known'}"
-        reading.add(node.where, message, "write a folder, or leave `store` out to use this machine's default")
-        return None
+        return read_url(text, found[1], node, reading, ("file", *BUCKET_SCHEMES))
     path = reading.path(text)
     if kind_of(path) in ("file", "something else"):
         reading.add(node.where, f"{shortened(text)} is no folder", "a store is a folder; it is made when it is missing")
@@ -185,7 +218,15 @@ def form(expected: str, schema: dict[str, Any], read: Callable[[Node, Reading], 
     return Form(expected=expected, schema=schema, read=read)
 
 
+def read_metric(node: Node, reading: Reading) -> str | None:
+    return text_of(node, reading, "a metric's name")
+
+
+SOURCE_KEYS = ("path", "url", "sha256")
 PATH_SCHEMA = {"type": "string", "pattern": NO_URL}
+URL_SCHEMA = {"type": "string", "pattern": rf"^({'|'.join(DATA_SCHEMES)})://[^/@]+(/|$)"}
+DIGEST_SCHEMA = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+METRIC = form("a metric's name", {"type": "string", "minLength": 1}, read_metric)
 NAME_FORM = form("a name", {"type": "string", "pattern": f"^{NAME}$", "maxLength": 80}, read_name)
 ROOT = form("a folder", {"type": "string", "minLength": 1}, read_root)
 PATTERNS = list_of(form("a pattern", {"type": "string", "minLength": 1}, read_pattern), "a list of patterns")
@@ -207,16 +248,20 @@ PARAMS = mapping_of(
     "a parameter begins with a letter or _, and goes on with letters, digits, `_`, `.` and `-`",
 )
 SOURCE = form(
-    "a path, or {path: ..., sha256: ...}",
+    "a path or URL, or {path: ..., sha256: ...}",
     {
         "oneOf": [
             PATH_SCHEMA,
-            {
-                "type": "object",
-                "properties": {"path": PATH_SCHEMA, "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
-                "required": ["path"],
-                "additionalProperties": False,
-            },
+            URL_SCHEMA,
+            *(
+                {
+                    "type": "object",
+                    "properties": {name: schema, "sha256": DIGEST_SCHEMA},
+                    "required": [name],
+                    "additionalProperties": False,
+                }
+                for name, schema in (("path", PATH_SCHEMA), ("url", URL_SCHEMA))
+            ),
         ]
     },
     read_source,
@@ -240,5 +285,7 @@ GPUS = form(
     read_gpus,
 )
 STORE = form(
-    "a folder or a file:// URL", {"type": "string", "pattern": r"^(file:///|(?![a-z][a-z0-9+.-]*://))"}, read_store
+    "a folder or a URL",
+    {"type": "string", "pattern": r"^(file:///|(s3|gs|az)://[^/@]+(/|$)|(?![A-Za-z][A-Za-z0-9+.-]*://))"},
+    read_store,
 )

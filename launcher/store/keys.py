@@ -1,9 +1,13 @@
 """The only place where the keys of the store are made.
 
-    artifacts/sha256/<aa>/<sha256>                 the vault
+    artifacts/sha256/<aa>/<sha256>                 the vault; the files of inputs too
+    inputs/sha256/<aa>/<sha256>.json               which files a tree of inputs is made of, by its tree digest
+    journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
+    snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
     locks/<sha256>.lock                            every lock that a run used
     sweeps/<sweep>.json                            the points and their run ids
     runs/<run>/job.json                            written once, at submit
+    runs/<run>/claims/<epoch>.json                 which attempt may write, by conditional create; the highest counts
     runs/<run>/events/<attempt>/<seq>.json         append-only
     runs/<run>/heartbeats/<attempt>.json           written over: the last sign of life
     runs/<run>/logs/<attempt>/<seq>                log chunks
@@ -22,6 +26,25 @@ from __future__ import annotations
 
 def artifact(sha256: str) -> str:
     return f"artifacts/sha256/{sha256[:2]}/{sha256}"
+
+
+def inputs(sha256: str) -> str:
+    """Return the key of the list of files of a tree, by its tree digest."""
+    return f"inputs/sha256/{sha256[:2]}/{sha256}.json"
+
+
+def journal(stamp: str = "", attempt: int = 0, run: str = "") -> str:
+    """Return the key that tells of a queued attempt; without a stamp (RFC 3339, UTC) the prefix of them all."""
+    return f"journal/{compact(stamp)}-{attempt:04d}-{quoted(run)}" if stamp else "journal/"
+
+
+def snapshot(stamp: str = "") -> str:
+    return f"snapshots/{compact(stamp)}.json" if stamp else "snapshots/"
+
+
+def compact(stamp: str) -> str:
+    """Return a time without the characters that a key must not have: 20260131T120000.123456Z."""
+    return stamp.replace("-", "").replace(":", "")
 
 
 def lock(sha256: str) -> str:
@@ -54,6 +77,14 @@ def events(run_id: str, attempt: int | None = None) -> str:
 
 def event(run_id: str, attempt: int, seq: int) -> str:
     return events(run_id, attempt) + f"{seq:08d}.json"
+
+
+def claims(run_id: str) -> str:
+    return run(run_id) + "claims/"
+
+
+def claim(run_id: str, epoch: int) -> str:
+    return claims(run_id) + f"{epoch:08d}.json"
 
 
 def heartbeat(run_id: str, attempt: int) -> str:
