@@ -1,0 +1,342 @@
+"""An HTTP/1.1 proxy before an object store that cuts, refuses, stalls and lies as it is told, and each time alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any, Literal
+
+Kind = Literal["cut-request", "cut-response", "answer", "flip-request", "flip-response", "stall", "skew"]
+PIECE_BYTES = 1 << 18
+ERROR = "<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>{code}, says the proxy</Message></Error>"
+NO_BODY = (204, 304)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The head of a request. Header names are in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass(kw_only=True, eq=False)
+class Fault:
+    """What goes wrong with some requests.
+
+    cut-request: the server gets the head and `after` bytes of the body, then both connections are reset; with 0 it
+    gets nothing. cut-response: the server has done what it was asked, and the client gets the first `after` bytes of
+    the answer, its head included. answer: the server is not asked; the client gets `status` and S3's error `code`.
+    flip-request, flip-response: one bit of the body's byte number `after` (or its last one) is another. stall: nothing
+    moves for `seconds` before the server is asked. skew: the server's clock is wrong by `seconds`.
+    """
+
+    kind: Kind
+    only: str = ""  # a regular expression that is searched in "METHOD /path?query"
+    where: Callable[[Request], bool] = field(default=lambda request: True)
+    chance: float = 1.0
+    times: int | None = None  # how often at most; None: always
+    skip: int = 0  # so many requests that it could hit are left alone first
+    after: int = 0
+    seconds: float = 0.0
+    status: int = 500
+    code: str = "InternalError"
+    done: int = 0  # how often it has happened
+
+    def hits(self, request: Request, draw: Callable[[], float]) -> bool:
+        if self.times is not None and self.done >= self.times:
+            return False
+        if not re.search(self.only, str(request)) or not self.where(request) or draw() >= self.chance:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.done += 1
+        return True
+
+
+class CutError(Exception):
+    """Both connections are to be reset."""
+
+
+class Proxy:
+    """Passes requests on. `faults` may be changed at any time; `seen` counts requests by method."""
+
+    def __init__(self, upstream: tuple[str, int], *, seed: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.upstream, self.tls = upstream, tls
+        self.faults: list[Fault] = []
+        self.chance = random.Random(seed)
+        self.seen: dict[str, int] = {}
+        self.up = self.down = 0  # bytes of bodies
+        self.log: list[str] = []  # what went wrong, in order
+        self.clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.server: asyncio.Server | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="fault-proxy")
+        self.thread.start()
+        self.listen()
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def fault(self, kind: Kind, **told: Any) -> Fault:
+        """Add a fault; return it, so that it can be counted and taken away."""
+        one = Fault(kind=kind, **told)
+        self.faults.append(one)
+        return one
+
+    def clear(self) -> None:
+        self.faults.clear()
+
+    def listen(self) -> None:
+        """Let clients in (again)."""
+        if self.server is None:
+            self.do(self._listen())
+
+    def refuse(self) -> None:
+        """Refuse connections, and reset those that are open, until `listen`."""
+        self.do(self._refuse())
+
+    def close(self) -> None:
+        self.refuse()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+    def do(self, action: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(action, self.loop).result(10)
+
+    async def _listen(self) -> None:
+        self.server = await asyncio.start_server(self.welcome, "127.0.0.1", self.port, ssl=self.tls, backlog=512)
+
+    async def _refuse(self) -> None:
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+        tasks = list(self.clients)
+        for task in tasks:
+            self.clients[task].transport.abort()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.clients[task] = writer
+        try:
+            with contextlib.suppress(OSError, EOFError, CutError, asyncio.CancelledError):
+                await self.serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            del self.clients[task]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the requests of one client to a connection of its own, one after another."""
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        try:
+            while (head := await read_head(reader)) is not None:
+                request, raw = parsed(head)
+                self.seen[request.method] = self.seen.get(request.method, 0) + 1
+                fault = next((one for one in list(self.faults) if one.hits(request, self.chance.random)), None)
+                if fault is not None:
+                    self.log.append(f"{fault.kind} {request}")
+                if request.headers.get("expect", "").lower() == "100-continue":
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                if fault is not None and fault.kind == "answer":
+                    await self.answer(request, fault, reader, writer)
+                    continue
+                if fault is not None and fault.kind == "stall":
+                    await asyncio.sleep(fault.seconds)
+                if server is None:
+                    server = await asyncio.open_connection(*self.upstream)
+                await self.ask(request, raw, fault, reader, server[1])
+                if not await self.reply(request, fault, server[0], writer):
+                    return
+        finally:
+            if server is not None:
+                server[1].transport.abort()
+
+    async def answer(
+        self, request: Request, fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        async for _ in pieces(reader, request.headers):
+            pass
+        body = b"" if request.method == "HEAD" else ERROR.format(code=fault.code).encode()
+        head = f"HTTP/1.1 {fault.status} {fault.code}\r\nContent-Type: application/xml\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    async def ask(
+        self,
+        request: Request,
+        head: bytes,
+        fault: Fault | None,
+        reader: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+    ) -> None:
+        """Pass a request on. Raises CutError."""
+        cut = fault.after if fault is not None and fault.kind == "cut-request" else None
+        if cut == 0:
+            raise CutError
+        server.write(head)
+        place = Place(fault, "flip-request", request.headers)
+        async for piece, is_data in pieces(reader, request.headers):
+            if cut is not None and is_data and place.at + len(piece) >= cut:
+                server.write(piece[: cut - place.at])
+                await server.drain()
+                raise CutError
+            server.write(place.flipped(piece) if is_data else piece)
+            self.up += len(piece) if is_data else 0
+            await server.drain()
+        if cut is not None:
+            raise CutError
+
+    async def reply(
+        self, request: Request, fault: Fault | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Pass an answer on; return whether the connection may be used again. Raises CutError."""
+        head = await read_head(reader)
+        while head is not None and head.startswith(b"HTTP/1.1 100"):
+            head = await read_head(reader)
+        if head is None:
+            return False
+        status, headers = int(head.split()[1]), header_lines(head)
+        if fault is not None and fault.kind == "skew":
+            head = skewed(head, fault.seconds)
+        out = Limited(writer, fault.after if fault is not None and fault.kind == "cut-response" else None)
+        await out.write(head)
+        place = Place(fault, "flip-response", headers)
+        empty = request.method == "HEAD" or status in NO_BODY
+        until_close = not empty and "content-length" not in headers and "transfer-encoding" not in headers
+        async for piece, is_data in pieces(reader, {"content-length": "0"} if empty else headers, until_close):
+            await out.write(place.flipped(piece) if is_data else piece)
+            self.down += len(piece) if is_data else 0
+        if out.left is not None:
+            raise CutError
+        return not until_close and headers.get("connection", "").lower() != "close"
+
+
+class Limited:
+    """A way to the client that is cut after some bytes."""
+
+    def __init__(self, writer: asyncio.StreamWriter, left: int | None) -> None:
+        self.writer, self.left = writer, left
+
+    async def write(self, data: bytes) -> None:
+        if self.left is not None and len(data) >= self.left:
+            self.writer.write(data[: self.left])
+            await self.writer.drain()
+            await asyncio.sleep(0.01)  # the kernel drops what it holds when a connection is reset
+            raise CutError
+        self.left = None if self.left is None else self.left - len(data)
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+class Place:
+    """Counts the bytes of a body, and flips a bit at one of them."""
+
+    def __init__(self, fault: Fault | None, kind: Kind, headers: dict[str, str]) -> None:
+        length = int(headers.get("content-length", 0))
+        wanted = fault is not None and fault.kind == kind
+        self.target = min(fault.after, max(length - 1, 0)) if fault is not None and wanted else None
+        self.at = 0
+
+    def flipped(self, piece: bytes) -> bytes:
+        start, self.at = self.at, self.at + len(piece)
+        if self.target is None or not start <= self.target < self.at:
+            return piece
+        at = self.target - start
+        return piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
+
+
+async def read_head(reader: asyncio.StreamReader) -> bytes | None:
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+
+
+def parsed(head: bytes) -> tuple[Request, bytes]:
+    """Return a request, and its head as it is passed on: without `Expect`, which the proxy answers itself."""
+    method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+    request = Request(method=method, target=target, headers=header_lines(head))
+    return request, re.sub(rb"(?i)\r\nexpect:[^\r]*", b"", head)
+
+
+def header_lines(head: bytes) -> dict[str, str]:
+    lines = [line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:] if line]
+    return {name.strip().lower(): value.strip() for name, _, value in lines}
+
+
+async def pieces(
+    reader: asyncio.StreamReader, headers: dict[str, str], until_close: bool = False
+) -> AsyncIterator[tuple[bytes, bool]]:
+    """Yield a body as it is on the wire, and of each piece whether it is data or framing (RFC 9112, section 6)."""
+    if until_close:
+        while piece := await reader.read(PIECE_BYTES):
+            yield piece, True
+    elif "chunked" in headers.get("transfer-encoding", "").lower():
+        while True:
+            line = await reader.readuntil(b"\r\n")
+            yield line, False
+            left = int(line.split(b";")[0], 16)
+            if not left:
+                break
+            async for piece in exactly(reader, left):
+                yield piece, True
+            yield await reader.readexactly(2), False
+        while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+            yield line, False
+        yield line, False
+    else:
+        async for piece in exactly(reader, int(headers.get("content-length", 0))):
+            yield piece, True
+
+
+async def exactly(reader: asyncio.StreamReader, left: int) -> AsyncIterator[bytes]:
+    while left:
+        piece = await reader.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        left -= len(piece)
+        yield piece
+
+
+def skewed(head: bytes, seconds: float) -> bytes:
+    """Return a head whose `Date` and `Last-Modified` are wrong by some seconds."""
+
+    def moved(match: re.Match[bytes]) -> bytes:
+        moment = parsedate_to_datetime(match[2].decode()) + timedelta(seconds=seconds)
+        return match[1] + format_datetime(moment, usegmt=True).encode()
+
+    return re.sub(rb"(?i)(\r\n(?:date|last-modified): *)([^\r]+)", moved, head)
+
+
+@contextlib.contextmanager
+def fault_proxy(endpoint: str, *, seed: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """Stand before the server at `http://HOST:PORT` until the end of the block."""
+    host, _, port = endpoint.partition("://")[2].rpartition(":")
+    one = Proxy((host, int(port)), seed=seed, tls=tls)
+    try:
+        yield one
+    finally:
+        one.close()
