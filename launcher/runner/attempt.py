@@ -21,8 +21,15 @@ TIMES = {
     "quiet_s": 3.0,  # a checkpoint file counts as finished when it was closed and unchanged for so long
     "quiet_folder_s": 10.0,  # and a folder: its files may come one after another
     "left_s": 2.0,  # what is left of the command's process group has so long between SIGTERM and SIGKILL
-    "retry_s": 0.5,  # the first pause after the store refused something; each next one is twice as long
+    "retry_s": 0.5,  # the limit of the first pause after the store refused something; it doubles, up to 30 s
     "restore_s": 60.0,  # how long to try to read a store that doesn't answer, before the command starts
+}
+LEASE_BEATS = 3  # so many heartbeats that didn't come give the run free; `lease_s` among the times says otherwise
+
+
+LIMITS = {
+    "hold_bytes": 20 << 30,  # of finished checkpoints that wait for the store; and never over a tenth of the free disk
+    "spool_bytes": 1 << 30,  # of logs that wait for the store
 }
 
 
@@ -41,14 +48,17 @@ class Attempt:
         self.run: str = self.job["run"]
         self.argv: list[str] = list(self.job["argv"])
         self.number = int(told["attempt"])
-        self.store: str = told["store"]
+        self.store: str | dict[str, Any] = told["store"]  # a URL, or an Access as JSON
         self.folder: str = told.get("folder", folder)
         self.cwd: str = told.get("cwd", "/workspace")
         self.environment: dict[str, str] = told.get("environment", {})
         self.passed: list[str] = told.get("pass", [])
         self.host: dict[str, Any] = told.get("host", {})
         self.requeue = bool(told.get("requeue", False))
+        self.claims_now = told.get("claim", "wait") == "now"  # who started it has seen the one before die
         self.times: dict[str, float] = {**TIMES, **told.get("times", {})}
+        self.lease_s = float(self.times.get("lease_s") or LEASE_BEATS * self.times["heartbeat_s"])
+        self.limits: dict[str, int] = told.get("limits", {})
         if not self.run or not self.argv or self.number < 1:
             raise ValueError("run and argv must not be empty, and attempts count from 1")
 

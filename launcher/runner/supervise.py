@@ -66,11 +66,12 @@ def restore(attempt: Attempt, outbox: Outbox) -> dict[str, Any]:
     Raises AttemptError when the store can't be asked: to begin again from nothing would lose what was computed.
     """
     from launcher.runner import checkpoints
+    from launcher.runner import restore as bringing
 
     end = time.monotonic() + attempt.times["restore_s"]
     while True:
         try:
-            manifest, passed = checkpoints.restore(outbox.store(), attempt)
+            manifest, passed = bringing.restore(outbox.store(), attempt)
             break
         except Exception as e:
             if time.monotonic() > end:

@@ -4,15 +4,19 @@
     inputs/sha256/<aa>/<sha256>.json               which files a tree of inputs is made of, by its tree digest
     journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
     snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
+    collecting.json                                somebody is deleting artifacts: who relies on one looks again afterwards
     locks/<sha256>.lock                            every lock that a run used
     sweeps/<sweep>.json                            the points and their run ids
     runs/<run>/job.json                            written once, at submit
     runs/<run>/claims/<epoch>.json                 which attempt may write, by conditional create; the highest counts
+    runs/<run>/claims/<epoch>-inherits.json        which older checkpoints count for it; written once, right after
     runs/<run>/events/<attempt>/<seq>.json         append-only
     runs/<run>/heartbeats/<attempt>.json           written over: the last sign of life
     runs/<run>/logs/<attempt>/<seq>                log chunks
     runs/<run>/metrics/<attempt>/<seq>.jsonl       metric chunks
-    runs/<run>/blobs/sha256/<aa>/<sha256>          what checkpoints are made of, each content once
+    runs/<run>/blobs/sha256/<aa>/<sha256>          what checkpoints are made of, each content once ...
+    runs/<run>/blobs/sha256/<aa>/<mark>/<sha256>   ... and under a mark when it came again (see `blob`)
+    runs/<run>/blobs/collecting                    somebody is deleting blobs: a listing that has this tells nothing
     runs/<run>/checkpoints/<attempt>-<seq>/manifest.json     written once, last
     runs/<run>/outputs/<attempt>/files/<path>
     runs/<run>/outputs/<attempt>/manifest.json     written once, last
@@ -22,6 +26,11 @@ Attempts have four digits and numbers within them eight, so that listings sort a
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 def artifact(sha256: str) -> str:
@@ -87,6 +96,10 @@ def claim(run_id: str, epoch: int) -> str:
     return claims(run_id) + f"{epoch:08d}.json"
 
 
+def inherited(run_id: str, epoch: int) -> str:
+    return claims(run_id) + f"{epoch:08d}-inherits.json"
+
+
 def heartbeat(run_id: str, attempt: int) -> str:
     return run(run_id) + f"heartbeats/{attempt:04d}.json"
 
@@ -107,8 +120,24 @@ def metric(run_id: str, attempt: int, seq: int) -> str:
     return metrics(run_id, attempt) + f"{seq:08d}.jsonl"
 
 
-def blob(run_id: str, sha256: str) -> str:
-    return run(run_id) + f"blobs/sha256/{sha256[:2]}/{sha256}"
+def blob(run_id: str, sha256: str, mark: str = "") -> str:
+    """Return the key of a checkpoint's file. Content that comes again after its object may have been deleted gets a
+    `mark`, so that a deletion which arrives late never meets it."""
+    return run(run_id) + f"blobs/sha256/{sha256[:2]}/" + (f"{mark}/" if mark else "") + sha256
+
+
+def blob_of(run_id: str, line: Mapping[str, Any]) -> str:
+    """Return the key of the blob that a line of a checkpoint's manifest names; "" for a link, which has none."""
+    return blob(run_id, line["sha256"], line.get("mark", "")) if "sha256" in line else ""
+
+
+def blobs(run_id: str) -> str:
+    return run(run_id) + "blobs/"
+
+
+def collecting(run_id: str | None = None) -> str:
+    """Return the mark of whoever deletes: artifacts, or the blobs of a run. It sorts before all that it is about."""
+    return "collecting.json" if run_id is None else blobs(run_id) + "collecting"
 
 
 def checkpoints(run_id: str) -> str:

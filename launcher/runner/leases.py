@@ -1,0 +1,88 @@
+"""Waiting for one's turn: until the attempt before has told its end, or gave no sign for the length of its lease.
+
+Times are the store's, of objects and of now: clocks of nodes may differ by minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from launcher.runner.attempt import AttemptError
+from launcher.store import keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Any
+
+    from launcher.runner.attempt import Attempt
+    from launcher.store.objects import Entry, Store
+
+LONGEST_PAUSE_S = 5.0
+TOLD_EVERY_S = 30.0
+TICK_S = 1.0  # some stores tell an object's time in whole seconds
+
+
+class Turn:
+    """What is known of the attempt before, and what was said of it."""
+
+    def __init__(self, attempt: Attempt, stopped: Callable[[], bool], tell: Callable[[str], None]) -> None:
+        self.attempt, self.stopped, self.tell = attempt, stopped, tell
+        self.read: set[str] = set()  # events that say nothing of an end
+        self.tell_at = 0.0
+
+    def wait(self, store: Store, newest: dict[str, Any] | None) -> None:
+        """Return when nobody has to be waited for. Raises AttemptError when it is stopped meanwhile."""
+        number = newest["attempt"] if newest else self.attempt.number - 1
+        lease_s = newest["lease_s"] if newest else self.attempt.lease_s
+        claimed = [newest["modified"]] if newest else []
+        while number:
+            events = store.list(keys.events(self.attempt.run, number))
+            signs = claimed + last_signs(store, self.attempt.run, number, events)
+            if not signs or self.has_ended(store, events):
+                return
+            silent_s = (store.now() - max(signs)).total_seconds()
+            left_s = lease_s + TICK_S - silent_s
+            if left_s <= 0:
+                return
+            host = f" on {newest['host']}" if newest else ""
+            self.pause(f"attempt {number}{host}", silent_s, left_s)
+
+    def pause(self, who: str, silent_s: float, left_s: float) -> None:
+        if time.monotonic() >= self.tell_at:
+            self.tell_at = time.monotonic() + TOLD_EVERY_S
+            self.tell(
+                f"{who} has not told its end: it gave its last sign {max(0, silent_s):.0f} s ago, "
+                f"and its lease runs {left_s:.0f} s more; waiting for it"
+            )
+        end = time.monotonic() + min(left_s, LONGEST_PAUSE_S)
+        while (pause_s := end - time.monotonic()) > 0:
+            if self.stopped():
+                raise AttemptError(f"asked to stop while waiting for {who}")
+            time.sleep(min(pause_s, 0.2))
+
+    def has_ended(self, store: Store, events: list[Entry]) -> bool:
+        """Return whether an attempt has said that nothing more comes, or who saw its runner dead has."""
+        fresh = [entry.key for entry in events if entry.key not in self.read]
+        for key, data in store.get_many(fresh):
+            if data is not None:
+                if is_end(json.loads(data)):
+                    return True
+                self.read.add(key)
+        return False
+
+
+def last_signs(store: Store, run: str, number: int, events: list[Entry]) -> list[datetime]:
+    """Return when an attempt that has begun gave signs of life; its first event, `queued`, is its client's."""
+    beat = keys.heartbeat(run, number)
+    beats = [entry for entry in store.list(beat.rpartition("/")[0] + "/") if entry.key == beat]
+    return [entry.modified for entry in beats + [entry for entry in events if keys.numbers(entry.key)[1] > 0]]
+
+
+def is_end(event: dict[str, Any]) -> bool:
+    """`ended` alone is the command's end: its runner may still be storing."""
+    if event["kind"] in ("closed", "superseded"):
+        return True
+    return event["kind"] == "ended" and event.get("by") in ("client", "node")
