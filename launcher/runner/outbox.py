@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 
+from launcher.runner.backoff import Backoff
 from launcher.runner.clock import say, stamp
 from launcher.store import keys
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.runner.attempt import Attempt
+    from launcher.runner.claims import Claim
     from launcher.runner.spool import Chunk
     from launcher.store.objects import Store
 
-LONGEST_PAUSE_S = 15.0
 AT_ONCE_S = 1.0  # then the heartbeat gets its turn
 
 
@@ -46,6 +47,8 @@ class Outbox:
         self.waiting: deque[Item] = deque()
         self.changed = threading.Condition()
         self.opened: Store | None = None
+        self.opening = threading.Lock()
+        self.claim: Claim | None = None  # the right to write what counts, once it is had
         self.failing: str | None = None  # why the last try failed
         self.moved_at = time.monotonic()  # when something last got into the store
         self.posted: list[dict[str, Any]] = []  # this attempt's events, for the record
@@ -68,27 +71,29 @@ class Outbox:
             self.changed.notify_all()
 
     def store(self) -> Store:
-        """Return the store, opened at the first call. Raises a LauncherError or ImportError."""
+        """Return the store, opened at the first call. Raises a LauncherError, ImportError or ValueError."""
         from launcher import store
+        from launcher.store.access import from_json
 
-        if self.opened is None:
-            self.opened = store.open(self.attempt.store)
-        return self.opened
+        with self.opening:
+            if self.opened is None:
+                told = self.attempt.store
+                self.opened = store.open(told if isinstance(told, str) else from_json(told))
+            return self.opened
 
     def moved(self) -> None:
         self.moved_at = time.monotonic()
 
     def work(self, every_s: float, pulse: Callable[[Outbox], None]) -> None:
         """Ship for ever; call `pulse` about every `every_s` seconds."""
-        first_s = pause_s = self.attempt.times["retry_s"]
+        backoff = Backoff(self.attempt.times["retry_s"])
         while True:
             pulse(self)
             if self.ship_all():
-                pause_s = first_s
+                backoff.worked()
                 self.wait(every_s)
             else:
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                time.sleep(backoff.pause_s())
 
     def wait(self, at_most_s: float) -> None:
         with self.changed:
@@ -116,7 +121,8 @@ class Outbox:
         try:
             data = item.read()
         except OSError as e:
-            self.lose(f"{item.key}: {e}")
+            if item.chunk is None or not item.chunk.dropped:  # that was told and counted
+                self.lose(f"{item.key}: {e}")
             return
         try:
             self.store().create(item.key, data)
@@ -134,9 +140,9 @@ class Outbox:
         self.lost.append(why)
 
     def refused(self, item: Item, error: Exception) -> None:
-        """Tell once why the store fails; the tries go on."""
-        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        if self.failing is None:
+        """Tell why the store fails, once for each reason in a row; the tries go on."""
+        why = reason(error)
+        if self.failing is None or self.failing.partition(":")[0] != why.partition(":")[0]:
             say(f"the store does not take {item.key}: {why}; it is tried again, the command goes on")
         self.failing = why
 
@@ -144,3 +150,11 @@ class Outbox:
         """Wait until nothing waits."""
         with self.changed:
             return self.changed.wait_for(lambda: not self.waiting, timeout_s)
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong in one line, with what to do about it."""
+    problems = getattr(error, "problems", ())
+    said = problems[0].message if problems else str(error)
+    hint = f" ({problems[0].hint})" if problems and problems[0].hint else ""
+    return f"{type(error).__name__}: {said.partition(chr(10))[0]}{hint}"

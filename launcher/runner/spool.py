@@ -1,13 +1,15 @@
 """Log chunks on their way: written to the run's folder as they come, handed over when big or old enough.
 
-What a killed runner had not shipped stays in `spool/<attempt>/`; the next attempt ships it. When the folder is
-full, chunks wait in memory, up to a limit; what has to be dropped is counted.
+What a killed runner had not shipped stays in `spool/<attempt>/`; the next attempt ships it. While the store does not
+answer they wait there, up to a limit: then the oldest are dropped, because the newest say why something went wrong.
+When the folder is full, chunks wait in memory, up to another limit. What has to be dropped is counted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 
 from launcher.runner.clock import say
 
@@ -16,16 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK_BYTES = 256 << 10
+LATE_BYTES = 4 << 20  # of a chunk while many wait: after an outage fewer, bigger ones are there sooner
+MANY_WAITING = 8
 MEMORY_BYTES = 16 << 20
 
 
 class Chunk:
     """Some log records. They are in a file, or in memory where no file could be written."""
 
-    __slots__ = ("data", "path", "seq")
+    __slots__ = ("data", "dropped", "path", "seq", "size")
 
-    def __init__(self, seq: int, path: str | None, data: bytes) -> None:
-        self.seq, self.path, self.data = seq, path, data
+    def __init__(self, seq: int, path: str | None, data: bytes, size: int = 0) -> None:
+        self.seq, self.path, self.data, self.size = seq, path, data, size
+        self.dropped = False
 
     def read(self) -> bytes:
         if self.path is None:
@@ -38,19 +43,28 @@ class Chunk:
         if self.path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
-        self.data = b""
+        self.data, self.size = b"", 0
+
+    def drop(self) -> int:
+        """Give it up, unless it has just been shipped; return how many bytes are lost by that."""
+        size, self.dropped = self.size, self.size > 0
+        self.forget()
+        return size
 
 
 class Spool:
     """Collects records into chunks. Used by one thread; `hand_over` is called with each finished chunk."""
 
-    def __init__(self, folder: str, age_s: float, hand_over: Callable[[Chunk], None]) -> None:
-        self.folder, self.age_s, self.hand_over = folder, age_s, hand_over
+    def __init__(
+        self, folder: str, age_s: float, hand_over: Callable[[Chunk], None], most_bytes: int = 1 << 30
+    ) -> None:
+        self.folder, self.age_s, self.hand_over, self.most_bytes = folder, age_s, hand_over, most_bytes
         self.seq, self.size, self.since = 0, 0, 0.0
         self.file: int | None = None
         self.memory = bytearray()  # the chunk being made, once its file can't be written
         self.waiting: list[Chunk] = []  # handed over in memory, not shipped yet
-        self.lost_bytes, self.told = 0, False
+        self.files: deque[Chunk] = deque()  # handed over in files, not all shipped yet
+        self.lost_bytes, self.told, self.told_drop = 0, False, False
         with contextlib.suppress(OSError):
             os.makedirs(folder, exist_ok=True)
 
@@ -63,7 +77,7 @@ class Spool:
         self.size += len(records)
         if self.memory or not self.write(records):
             self.keep(records)
-        if self.size >= CHUNK_BYTES:
+        if self.size >= (CHUNK_BYTES if len(self.files) < MANY_WAITING else LATE_BYTES):
             self.rotate()
 
     def tick(self, now: float) -> bool:
@@ -79,14 +93,29 @@ class Spool:
             return
         path = self.close()
         if path is not None:
-            self.hand_over(Chunk(self.seq, path, b""))
+            self.files.append(Chunk(self.seq, path, b"", self.size - len(self.memory)))
+            self.hand_over(self.files[-1])
             self.seq += 1
+            self.bound()
         if self.memory:
             self.waiting.append(Chunk(self.seq, None, bytes(self.memory)))
             self.hand_over(self.waiting[-1])
             self.seq += 1
             self.memory = bytearray()
         self.size = 0
+
+    def bound(self) -> None:
+        """Drop the oldest chunks while more wait than may."""
+        while self.files and not self.files[0].size:
+            self.files.popleft()
+        used = sum(chunk.size for chunk in self.files)
+        while used > self.most_bytes and len(self.files) > 1:
+            oldest = self.files.popleft()
+            used -= oldest.size
+            self.lost_bytes += oldest.drop()
+            if not self.told_drop:
+                say(f"over {self.most_bytes >> 20} MiB of logs wait for the store: the oldest are dropped, and counted")
+                self.told_drop = True
 
     def write(self, records: bytes) -> bool:
         """Append to the chunk's file. What a full disk takes only in part is taken back."""

@@ -97,7 +97,8 @@ class Supervisor:
         self.renames: Renames | None = None
         self.keeper: Keeper | None = None
         self.ending, self.finished = threading.Event(), threading.Event()
-        self.spool = Spool(attempt.path("spool", str(attempt.number)), attempt.times["ship_s"], self.post_logs)
+        most = attempt.limits.get("spool_bytes", attempts.LIMITS["spool_bytes"])
+        self.spool = Spool(attempt.path("spool", str(attempt.number)), attempt.times["ship_s"], self.post_logs, most)
         self.tally = Tally(attempt, self.spool)
         self.signals = Signals(attempt.times["grace_s"], self.signalled)
         self.command_over = False
