@@ -146,9 +146,8 @@ def test_a_place_means_a_folder(place: str, folder: str | None) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("s3://bucket/x", "not there yet"),
-        ("gs://bucket", "not there yet"),
-        ("az://c", "not there yet"),
+        ("s3://", "by its bucket alone"),
+        ("gs://user@bucket", "by its bucket alone"),
         ("ftp://example.org/", "no kind of store"),
         ("file://example.org/x", "names the host"),
     ],

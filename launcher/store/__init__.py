@@ -1,4 +1,4 @@
-"""The store: the truth about every run, objects below one URL. A folder today, S3 with the same code later.
+"""The store: the truth about every run, objects below one URL: a folder, S3, Google Cloud Storage or Azure.
 
 Light to import: the runner starts with it inside the container, so obstore is loaded when a store is opened.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 
+from launcher.store.access import Access
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from launcher.errors import StoreError
     from launcher.store.objects import Store
-
-LATER = ("s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "http", "https")
 
 
 def default_url() -> str:
@@ -25,14 +27,20 @@ def default_url() -> str:
 
 
 def folder_of(place: str) -> str | None:
-    """Return the absolute folder that a path or file:// URL means; None for `memory://`.
+    """Return the absolute folder that a path or file:// URL means; None for s3://, gs://, az:// and memory://.
 
-    Raises StoreError for every other scheme.
+    Raises StoreError for every other scheme, and for a URL without a bucket or with a login.
     """
+    from launcher.store.backends import bucket_of, scheme_of
+
     scheme, mark, rest = place.partition("://")
     if not mark:
         return os.path.abspath(os.path.expanduser(place))
     if scheme == "memory":
+        return None
+    if scheme_of(place):
+        if not bucket_of(place)[0] or "@" in bucket_of(place)[0]:
+            raise refusal(place, scheme, "")
         return None
     host, _, path = rest.partition("/")
     if scheme != "file" or host not in ("", "localhost"):
@@ -50,38 +58,46 @@ def unquoted(path: str) -> str:
 
 def refusal(place: str, scheme: str, host: str) -> StoreError:
     from launcher.errors import StoreError
+    from launcher.store.backends import scheme_of
 
     if scheme == "file":
         return StoreError(f"the store `{place}` names the host `{host}`", hint="write file:///folder, three slashes")
-    hint = "name a folder or a file:// URL"
-    if scheme in LATER:
-        return StoreError(f"`{scheme}://` stores are not there yet", hint=hint)
+    if scheme_of(place):
+        return StoreError(f"a {scheme}:// store is named by its bucket alone", hint=f"write {scheme}://bucket/folder")
+    hint = "name a folder, or a file://, s3://, gs:// or az:// URL"
     return StoreError(f"`{scheme}://` is no kind of store that launcher knows", hint=hint)
 
 
-def open(place: str | None = None) -> Store:
-    """Open the store at a folder or file:// URL (made when missing), or the machine's default one.
+def open(access: Access | str | None = None, credentials: Callable[[], Mapping[str, str]] | None = None) -> Store:
+    """Open the store that an Access names, or the machine's default one.
 
-    Raises StoreError when the scheme is unknown, or the folder can't be made.
+    A folder is made when missing; a bucket is asked nothing before it is used.
+    `credentials` is called for them now and before they end (names as in `launcher.store.access.read_secrets`); with
+    `access.secrets` the file is read instead. The client opens stores through `launcher.access`, which finds settings.
+    Raises StoreError when the scheme is unknown, the folder can't be made or the credentials can't be read.
     """
+    from launcher.store.credentials import SecretsFile
     from launcher.store.objects import Store
 
-    place = place or default_url()
-    return Store(place, folder_of(place))
+    access = access if isinstance(access, Access) else Access(access or default_url())
+    if credentials is None and access.secrets:
+        credentials = SecretsFile(access.secrets)
+    return Store(access, folder_of(access.url), credentials)
 
 
-def open_to_read(place: str | None = None) -> Store:
+def open_to_read(
+    access: Access | str | None = None, credentials: Callable[[], Mapping[str, str]] | None = None
+) -> Store:
     """Open a store without making it; the default one is empty as long as nothing was written to it.
 
-    Raises StoreError when the scheme is unknown, or a place that was named isn't there.
+    Raises StoreError as `open` does, and when a folder that was named isn't there.
     """
     from launcher.errors import StoreError
-    from launcher.store.objects import Store
 
-    asked, place = place, place or default_url()
-    folder = folder_of(place)
+    asked = access if isinstance(access, Access) else Access(access or default_url())
+    folder = folder_of(asked.url)
     if folder is None or os.path.isdir(folder):
-        return Store(place, folder)
-    if asked:
-        raise StoreError(f"there is no store at {place}", hint="is it misspelt, or a disk not mounted?")
-    return Store(place, None)
+        return open(asked, credentials)
+    if access is None or asked.url == default_url():
+        return open(Access("memory://"))
+    raise StoreError(f"there is no store at {asked.url}", hint="is it misspelt, or a disk not mounted?")

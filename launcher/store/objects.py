@@ -8,20 +8,34 @@ the next writer of that key steps around. Nothing is fsynced: a power cut may lo
 from __future__ import annotations
 
 import os
+import time
+
+from launcher.store.access import Access
+from launcher.store.backends import backend
+from launcher.store.credentials import Credentials
+from launcher.store.faults import translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
-    from typing import Any
+    from typing import Any, Protocol
 
     from obstore.store import ObjectStore
 
     from launcher.errors import LauncherError
 
-PART_BYTES = 4 << 20
-PARTS_AT_ONCE = 4  # bounds the memory of an upload to PART_BYTES times this
-FULL = ("os error 28)", "os error 122)")  # ENOSPC, EDQUOT
+    class Limit(Protocol):
+        """Holds back what would be too fast."""
+
+        def take(self, amount: int) -> object: ...
+
+
+PART_BYTES = 8 << 20
+PARTS_AT_ONCE = 4  # bounds the memory of an upload of a stream to PART_BYTES times this
+CREATES = 3  # tries of a conditional create that met another one: S3 answers 409 then, and wants to be asked again
+CLOCK = "clock"  # the object whose time is the store's
+CLOCK_S = 60.0  # how long the store's clock is believed to go as this machine's does
 
 
 class Entry:
@@ -34,22 +48,23 @@ class Entry:
 
 
 class Store:
-    """Objects below one URL. Threads may share it."""
+    """Objects below one URL. Threads may share it.
 
-    def __init__(self, url: str, folder: str | None) -> None:
-        """Open a folder, or a store in memory when there is none. Raises StoreError when it can't be made."""
-        import obstore.store
+    Where credentials were renewed (a file of secrets was replaced), what was refused for the old ones is asked again.
+    """
 
-        self.url, self.folder = url, folder
-        self._inner: ObjectStore
-        if folder is None:
-            self._inner = obstore.store.MemoryStore()
-            return
-        try:
-            os.makedirs(folder, exist_ok=True)
-            self._inner = obstore.store.LocalStore(folder)
-        except Exception as e:
-            raise translated(e, folder) from e
+    def __init__(
+        self, access: Access, folder: str | None, credentials: Callable[[], Mapping[str, str]] | None = None
+    ) -> None:
+        """Open a folder, a bucket, or a store in memory when it is neither. Raises a StoreError when it can't be."""
+        self.access, self.url, self.folder = access, access.url, folder
+        self._credentials = Credentials(credentials) if credentials is not None else None
+        self._inner = self._opened()
+        self._clock: tuple[float, datetime] | None = None
+        self.careful = False  # a slow link: fewer and smaller requests
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
 
     def put(self, key: str, data: bytes | Iterable[bytes]) -> None:
         """Write an object, over an older one if there is one; a stream of bytes is never held whole in memory.
@@ -57,21 +72,62 @@ class Store:
         An error raised by the stream leaves nothing behind and comes out as it is.
         """
         if isinstance(data, bytes):
-            self._call(key, self._inner.put, key, data)
+            self.call(key, lambda inner: inner.put(key, data, use_multipart=False))
         else:
             self._stream(key, iter(data))
 
-    def put_file(self, key: str, path: str | os.PathLike[str]) -> None:
-        """Write an object from a file."""
-        self.put(key, file_chunks(path))
+    def put_file(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        moved: Callable[[int], object] | None = None,
+        limit: Limit | None = None,
+    ) -> None:
+        """Write an object from a file, in parallel parts. `moved` hears of bytes as they go out, `limit` holds them.
+
+        Memory is bounded by `transfers.PART_BYTES` times `transfers.UPLOADS`. Raises OSError when the file can't be
+        read, and what every call raises.
+        """
+        from launcher.store import transfers
+
+        transfers.upload(self, key, os.fspath(path), moved, limit)
+
+    def get_file(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        sha256: str | None = None,
+        moved: Callable[[int], object] | None = None,
+    ) -> None:
+        """Write an object to a file, by parallel ranges, through a rename: a failure leaves nothing behind.
+
+        Raises IntegrityError when its bytes have another digest than `sha256`, DiskFullError, ObjectMissingError.
+        """
+        from launcher.store import transfers
+
+        transfers.download(self, key, os.fspath(path), sha256, moved)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write an object only if there is none yet, atomically. Raises ObjectExistsError."""
-        self._call(key, self._inner.put, key, data, mode="create")
+        """Write an object only if there is none yet, atomically.
+
+        Raises ObjectExistsError. After an answer was lost on its way the one who was there before may be ourselves:
+        whoever must know looks at the content.
+        """
+        from launcher.errors import UnreachableError
+
+        for left in reversed(range(CREATES)):
+            try:
+                self.call(key, lambda inner: inner.put(key, data, mode="create"))
+                return
+            except UnreachableError as e:
+                if not left or "ConditionalRequestConflict" not in str(e):
+                    raise
 
     def get(self, key: str) -> bytes:
         """Return an object. Raises ObjectMissingError."""
-        return bytes(self._call(key, lambda: self._inner.get(key).bytes()))
+        return bytes(self.call(key, lambda inner: inner.get(key).bytes()))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`; fewer, or none, where the object ends before."""
@@ -79,17 +135,17 @@ class Store:
         length = min(length, size - start)
         if length <= 0:
             return b""
-        return bytes(self._call(key, lambda: self._inner.get_range(key, start=start, length=length)))
+        return bytes(self.call(key, lambda inner: inner.get_range(key, start=start, length=length)))
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Return an object piece by piece."""
-        pieces = self._call(key, lambda: iter(self._inner.get(key).stream(min_chunk_size=1 << 20)))
-        while (piece := self._call(key, next, pieces, None)) is not None:
+        pieces = self.call(key, lambda inner: iter(inner.get(key).stream(min_chunk_size=1 << 20)))
+        while (piece := self.call(key, lambda inner: next(pieces, None))) is not None:
             yield bytes(piece)
 
     def size(self, key: str) -> int:
         """Return an object's size in bytes. Raises ObjectMissingError."""
-        return int(self._call(key, self._inner.head, key)["size"])
+        return int(self.call(key, lambda inner: inner.head(key))["size"])
 
     def exists(self, key: str) -> bool:
         from launcher.errors import ObjectMissingError
@@ -100,14 +156,19 @@ class Store:
             return False
         return True
 
-    def list(self, prefix: str = "") -> list[Entry]:
-        """Return all whole objects whose keys begin with `prefix` (which ends in `/`, or is empty), sorted by key."""
-        found = self._call(prefix, lambda: self._inner.list(prefix.rstrip("/") or None).collect())
-        return sorted((Entry(x["path"], x["size"], x["last_modified"]) for x in found), key=lambda entry: entry.key)
+    def list(self, prefix: str = "", after: str | None = None) -> list[Entry]:
+        """Return all whole objects whose keys begin with `prefix` (which ends in `/`, or is empty), sorted by key.
+
+        With `after` only those whose keys sort after it; S3 and Google don't send the others at all.
+        """
+        below = prefix.rstrip("/") or None
+        found = self.call(prefix, lambda inner: inner.list(below, offset=after).collect())
+        entries = (Entry(x["path"], x["size"], x["last_modified"]) for x in found)
+        return sorted((x for x in entries if after is None or x.key > after), key=lambda entry: entry.key)
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
         """Return the names directly below `prefix` that have objects below them, sorted."""
-        found = self._call(prefix, lambda: self._inner.list_with_delimiter(prefix.rstrip("/") or None))
+        found = self.call(prefix, lambda inner: inner.list_with_delimiter(prefix.rstrip("/") or None))
         return tuple(sorted(path.rpartition("/")[2] for path in found["common_prefixes"]))
 
     def delete(self, key: str) -> None:
@@ -115,9 +176,74 @@ class Store:
         from launcher.errors import ObjectMissingError
 
         try:
-            self._call(key, self._inner.delete, key)
+            self.call(key, lambda inner: inner.delete(key))
         except ObjectMissingError:
             return
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Yield (key, object) as they come, many at once; None for one that is missing."""
+        from launcher.store import bulk
+
+        return bulk.get_many(self, keys)
+
+    def put_many(self, objects: Iterable[tuple[str, bytes | os.PathLike[str]]]) -> None:
+        """Write many objects at once, from bytes or files. Raises the first error when the others are through."""
+        from launcher.store import bulk
+
+        bulk.put_many(self, objects)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove many objects. Those that are not there are no error."""
+        from launcher.store import bulk
+
+        bulk.delete_many(self, keys)
+
+    def now(self) -> datetime:
+        """Return the store's own time, in UTC, to the second: when it says that an object was just written.
+
+        Asked again after CLOCK_S seconds; between, this machine's monotonic clock counts. Writes the object `clock`.
+        """
+        from datetime import timedelta
+
+        since = time.monotonic()
+        if self._clock is None or since - self._clock[0] > CLOCK_S:
+            self.put(CLOCK, b"")
+            self._clock = (since, self.call(CLOCK, lambda inner: inner.head(CLOCK))["last_modified"])
+        told: datetime = self._clock[1] + timedelta(seconds=time.monotonic() - self._clock[0])
+        return told
+
+    def call(self, key: str, ask: Callable[[ObjectStore], Any]) -> Any:
+        """Ask, and raise one of our errors; ask once more where credentials were renewed meanwhile."""
+        from launcher.errors import AccessError
+
+        try:
+            return ask(self._inner)
+        except Exception as e:
+            fault = self.fault(key, e)
+        if isinstance(fault, AccessError) and self._credentials is not None and self._credentials.renewed():
+            self._inner = self._opened()
+            try:
+                return ask(self._inner)
+            except Exception as e:
+                fault = self.fault(key, e)
+        raise fault
+
+    def fault(self, key: str, error: Exception) -> LauncherError:
+        """Return our error for one of the library's. What our credentials failed with comes out as it is."""
+        from launcher.errors import LauncherError
+
+        if isinstance(error, LauncherError):
+            return error
+        own = self._credentials.error if self._credentials is not None else None
+        if type(error).__name__ == "UnauthenticatedError" and isinstance(own, LauncherError):
+            return own
+        return translated(error, f"{self.url}: {key}" if key else self.url, self.access)
+
+    def _opened(self) -> ObjectStore:
+        try:
+            return backend(self.access, self.folder, self._credentials)
+        except Exception as e:
+            raise self.fault("", e) from None
 
     def _stream(self, key: str, chunks: Iterator[bytes]) -> None:
         source = Source(chunks)
@@ -126,13 +252,7 @@ class Store:
         except Exception as e:
             if source.error is not None:
                 raise source.error from None
-            raise translated(e, f"{self.url}: {key}") from e
-
-    def _call(self, key: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except Exception as e:
-            raise translated(e, f"{self.url}: {key}") from e
+            raise self.fault(key, e) from None
 
 
 class Source:
@@ -153,28 +273,3 @@ class Source:
         except Exception as e:
             self.error = e
             raise
-
-
-def file_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    with open(path, "rb", buffering=0) as stream:
-        while chunk := stream.read(1 << 20):
-            yield chunk
-
-
-def translated(error: Exception, place: str) -> LauncherError:
-    """Return our error for one of obstore's. The table is complete: what is unknown becomes a StoreError."""
-    from launcher.errors import DiskFullError, ObjectExistsError, ObjectMissingError, StoreError
-
-    said = str(error).partition("\n")[0]
-    kind = type(error).__name__
-    if any(mark in said for mark in FULL) or getattr(error, "errno", None) in (28, 122):
-        return DiskFullError(f"{place}: no space is left in the store", hint="free some; nothing half-written was kept")
-    table: dict[str, LauncherError] = {
-        "AlreadyExistsError": ObjectExistsError(f"{place}: exists already, and is written only once"),
-        "FileNotFoundError": ObjectMissingError(f"{place}: is not there"),
-        "NotFoundError": ObjectMissingError(f"{place}: is not there"),
-        "PermissionDeniedError": StoreError(f"{place}: {said}", hint="look at the folder's owner and mode"),
-        "PermissionError": StoreError(f"{place}: {said}", hint="look at the folder's owner and mode"),
-        "UnauthenticatedError": StoreError(f"{place}: {said}", hint="look at the store's credentials"),
-    }
-    return table.get(kind) or StoreError(f"{place}: {said}")

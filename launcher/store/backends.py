@@ -1,0 +1,181 @@
+"""Opens obstore's stores: a folder, memory, S3 and what speaks it, Google Cloud Storage, Azure Blob Storage."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+    from launcher.store.access import Access
+    from launcher.store.credentials import Credentials
+
+OBJECT_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az"}
+CONNECT_S, READ_S = 5, 30  # without an answer, or a piece of one, for so long a connection is given up
+RETRIES, RETRY_S = 3, 45  # within a call; who wants more patience waits outside
+OURS_AT_MOST_S = 330.0  # obstore asks for credentials again from 300 s before they end
+
+
+def scheme_of(url: str) -> str:
+    """Return "s3", "gs" or "az", or "" when a URL or path is none of them."""
+    return OBJECT_SCHEMES.get(url.partition("://")[0], "") if "://" in url else ""
+
+
+def bucket_of(url: str) -> tuple[str, str]:
+    """Return (bucket, prefix) of a URL."""
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    return bucket, prefix.strip("/")
+
+
+def backend(access: Access, folder: str | None, credentials: Credentials | None) -> ObjectStore:
+    """Open what an Access names; nothing is asked of a server yet. Raises obstore's own errors."""
+    import obstore.store
+
+    builders = {"s3": s3, "gs": google, "az": azure}
+    if folder is not None:
+        os.makedirs(folder, exist_ok=True)
+        return obstore.store.LocalStore(folder)
+    if build := builders.get(scheme_of(access.url)):
+        return build(access, credentials)
+    return obstore.store.MemoryStore()
+
+
+def s3(access: Access, credentials: Credentials | None) -> ObjectStore:
+    """Open an S3 bucket. A custom endpoint is asked for `endpoint/bucket` unless the style is "virtual"."""
+    from obstore.store import S3Store
+
+    bucket, prefix = bucket_of(access.url)
+    told = access.settings
+    config: dict[str, Any] = {"region": told.get("region") or "us-east-1"}
+    virtual = told.get("style", "path" if told.get("endpoint") else "virtual") == "virtual" and "." not in bucket
+    if endpoint := told.get("endpoint"):
+        scheme, _, host = endpoint.rstrip("/").partition("://")
+        # obstore wants the bucket in the endpoint of a virtual style, and takes this one before the environment's
+        config["aws_endpoint_url_s3"] = f"{scheme}://{bucket}.{host}" if virtual else f"{scheme}://{host}"
+    config["virtual_hosted_style_request"] = virtual
+    config["conditional_put"] = told.get("conditional_put") or "etag"
+    provider = None
+    if told.get("anonymous") == "true":
+        config["skip_signature"] = True
+    elif credentials is not None and credentials.read():
+        provider = given(credentials, s3_credential)
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=config,  # type: ignore[arg-type]
+        client_options=client(told),
+        retry_config=retries(),
+        credential_provider=provider,
+    )
+
+
+def google(access: Access, credentials: Credentials | None) -> ObjectStore:
+    """Open a Google Cloud Storage bucket."""
+    from obstore.store import GCSStore
+
+    bucket, prefix = bucket_of(access.url)
+    told, secrets = access.settings, credentials.read() if credentials else {}
+    config: dict[str, Any] = {"base_url": told["endpoint"].rstrip("/")} if told.get("endpoint") else {}
+    provider = None
+    if told.get("anonymous") == "true":
+        config["skip_signature"] = True
+    elif "token" in secrets and credentials is not None:
+        provider = given(credentials, token_credential)
+    elif "service_account_key" in secrets:
+        config["service_account_key"] = secrets["service_account_key"]
+    return GCSStore(
+        bucket,
+        prefix=prefix or None,
+        config=config,  # type: ignore[arg-type]
+        client_options=client(told),
+        retry_config=retries(),
+        credential_provider=provider,
+    )
+
+
+def azure(access: Access, credentials: Credentials | None) -> ObjectStore:
+    """Open a container of Azure Blob Storage; its account is a setting."""
+    from obstore.store import AzureStore
+
+    container, prefix = bucket_of(access.url)
+    told = access.settings
+    config: dict[str, Any] = {"account_name": told["account"]} if told.get("account") else {}
+    if endpoint := told.get("endpoint"):
+        config["endpoint"] = endpoint.rstrip("/")
+    provider = None
+    if told.get("anonymous") == "true":
+        config["skip_signature"] = True
+    elif credentials is not None and credentials.read():
+        provider = given(credentials, azure_credential)
+    return AzureStore(
+        container,
+        prefix=prefix or None,
+        config=config,  # type: ignore[arg-type]
+        client_options=client(told),
+        retry_config=retries(),
+        credential_provider=provider,
+    )
+
+
+def client(settings: Mapping[str, str]) -> ClientConfig:
+    """Return the limits of a connection, and whom it trusts besides the system."""
+    options: ClientConfig = {
+        "connect_timeout": f"{CONNECT_S}s",
+        "read_timeout": f"{READ_S}s",
+        "timeout": "1h",  # of a whole request: a slow one is no broken one
+        "allow_http": settings.get("endpoint", "").startswith("http://"),
+    }
+    if settings.get("ca"):
+        options["root_certificate"] = settings["ca"]
+    return options
+
+
+def retries() -> RetryConfig:
+    from datetime import timedelta
+
+    backoff = {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=5), "base": 2}
+    return {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S), "backoff": backoff}  # type: ignore[typeddict-item]
+
+
+def given(credentials: Credentials, form: Callable[[Mapping[str, str]], dict[str, Any]]) -> Any:
+    """Return what obstore calls for credentials: about every half minute, so that renewed ones are seen."""
+
+    def provide() -> dict[str, Any]:
+        secrets = credentials.read()
+        return {**form(secrets), "expires_at": soon(secrets.get("expires_at"))}
+
+    return provide
+
+
+def soon(expires_at: str | None) -> Any:
+    """Return when obstore shall think that credentials end: never long from now."""
+    from datetime import datetime, timedelta, timezone
+
+    at_most = datetime.now(timezone.utc) + timedelta(seconds=OURS_AT_MOST_S)
+    if not expires_at:
+        return at_most
+    return min(at_most, datetime.fromisoformat(expires_at.replace("Z", "+00:00")))
+
+
+def s3_credential(secrets: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "access_key_id": secrets["access_key_id"],
+        "secret_access_key": secrets["secret_access_key"],
+        "token": secrets.get("session_token") or None,
+    }
+
+
+def token_credential(secrets: Mapping[str, str]) -> dict[str, Any]:
+    return {"token": secrets["token"]}
+
+
+def azure_credential(secrets: Mapping[str, str]) -> dict[str, Any]:
+    if "account_key" in secrets:
+        return {"access_key": secrets["account_key"]}
+    if "sas_token" in secrets:
+        return {"sas_token": secrets["sas_token"].lstrip("?")}
+    return {"token": secrets["token"]}
