@@ -1,4 +1,4 @@
-"""Attempts for tests: the runner as a real process with its own bundle, over a folder store."""
+"""Attempts for tests: the runner as a real process with its own bundle, over a folder store or another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import launcher
 from launcher import records
 from launcher import store as stores
+from launcher.store.access import Access
 
 PACKAGE = Path(launcher.__file__).parent
 QUICK = {
@@ -44,8 +45,10 @@ def make_bundle(folder: Path) -> Path:
 class Bench:
     """One run in one folder: start attempts of it, and look at what they left."""
 
-    def __init__(self, root: Path, run: str = "run-1") -> None:
+    def __init__(self, root: Path, run: str = "run-1", seen: Access | None = None, own: Access | None = None) -> None:
+        """`seen` is the store as the runner gets to it, a folder by default; `own` as the test itself does."""
         self.root, self.run = root, run
+        self.seen = seen.to_json() if seen else f"file://{root}/store"
         self.folder = root / "folder"
         self.cwd = root / "workspace"
         for path in (self.folder, self.cwd):
@@ -53,7 +56,7 @@ class Bench:
         self.bundle = root.parent / "bundle" / "run.py"
         if not self.bundle.exists():
             make_bundle(self.bundle.parent)
-        self.store = stores.open(str(root / "store"))
+        self.store = stores.open(own or seen or str(root / "store"))  # type: ignore[arg-type]
 
     def start(self, argv: list[str], attempt: int = 1, *, job: dict[str, Any] | None = None, **told: Any) -> Any:
         """Start an attempt; its stdout and stderr are pipes."""
@@ -65,7 +68,7 @@ class Bench:
             "version": 1,
             "job": whole,
             "attempt": attempt,
-            "store": f"file://{self.root}/store",
+            "store": self.seen,
             "cwd": str(self.cwd),
             "environment": {"PATH": os.environ["PATH"]},
             "times": times,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 Kind = Literal["cut-request", "cut-response", "answer", "flip-request", "flip-response", "stall", "skew"]
 PIECE_BYTES = 1 << 18
 ERROR = "<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>{code}, says the proxy</Message></Error>"
+SUM, SHA256 = "x-amz-content-sha256", re.compile("[0-9a-f]{64}")
 NO_BODY = (204, 304)
 
 
@@ -40,8 +41,9 @@ class Fault:
     cut-request: the server gets the head and `after` bytes of the body, then both connections are reset; with 0 it
     gets nothing. cut-response: the server has done what it was asked, and the client gets the first `after` bytes of
     the answer, its head included. answer: the server is not asked; the client gets `status` and S3's error `code`.
-    flip-request, flip-response: one bit of the body's byte number `after` (or its last one) is another. stall: nothing
-    moves for `seconds` before the server is asked. skew: the server's clock is wrong by `seconds`.
+    flip-request, flip-response: one bit of the body's byte number `after` (or its last one) is another; a request that
+    tells its body's sha256 is refused for that, as real servers do and moto does not. stall: nothing moves for
+    `seconds` before the server is asked. skew: the server's clock is wrong by `seconds`.
     """
 
     kind: Kind
@@ -159,6 +161,8 @@ class Proxy:
                     self.log.append(f"{fault.kind} {request}")
                 if request.headers.get("expect", "").lower() == "100-continue":
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                if fault is not None and fault.kind == "flip-request" and SHA256.fullmatch(request.headers.get(SUM, "")):
+                    fault = Fault(kind="answer", status=400, code="XAmzContentSHA256Mismatch")
                 if fault is not None and fault.kind == "answer":
                     await self.answer(request, fault, reader, writer)
                     continue
