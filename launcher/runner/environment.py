@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from launcher.runner import determinism
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from launcher.runner.attempt import Attempt
 
+LIBRARY = os.path.join(os.path.dirname(__file__), *[os.pardir] * 2, "lib")  # of the bundle; not in a source tree
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -24,6 +26,7 @@ def command_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, s
     env.update(attempt.job.get("env", {}))
     env.setdefault("PYTHONUNBUFFERED", "1")  # else a line waits in the command's buffer, and dies with it
     determinism.add(env, attempt.job, attempt.path("frameworks.jsonl"))
+    add_library(env, os.path.normpath(LIBRARY))
     env.update(parameter_variables(attempt.job.get("params", {})))
     env.update(
         LAUNCHER_RUN_ID=attempt.run,
@@ -35,6 +38,12 @@ def command_environment(attempt: Attempt, own: Mapping[str, str]) -> dict[str, s
         LAUNCHER_METRICS=attempt.path("metrics.jsonl"),
     )
     return env
+
+
+def add_library(env: dict[str, str], folder: str) -> None:
+    """Let the command import `launcher.train`: last in PYTHONPATH, behind a strict run's own folder and the user's."""
+    if os.path.isdir(folder):
+        env["PYTHONPATH"] = f"{env['PYTHONPATH']}:{folder}" if env.get("PYTHONPATH") else folder
 
 
 def parameter_variables(params: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The runner's bundle: the few files that every container gets at /opt/launcher, copied once per version."""
+"""The runner's bundle: the few files that every container gets at /opt/launcher, copied once per version.
+
+Its folder `lib` is for the command: the runner puts it last in PYTHONPATH, so that `from launcher import train` works.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ main()
 PACKAGE = Path(__file__).parents[1]
 MODULES = ("__init__.py", "errors.py", "digest.py", "findings.py")
 ROOMS = ("runner", "store", "gpu")
+FRONT = "front.py"  # of the room `train`: what stands for the whole package in `lib`
 
 
 def bundle(cache: Cache) -> Path:
@@ -36,12 +40,20 @@ def files() -> Iterator[tuple[str, Path]]:
     for room in ROOMS:
         for path in sorted((PACKAGE / room).glob("**/*.py")):
             yield f"launcher/{path.relative_to(PACKAGE)}", path
+    yield from library()
     spec = importlib.util.find_spec("obstore")
     if spec is None or spec.origin is None:
         raise TargetError("the package obstore is missing beside launcher", hint="install launcher again")
     home = Path(spec.origin).parent
     for path in sorted([*home.glob("**/*.py"), *home.glob("*.so")]):
         yield f"obstore/{path.relative_to(home)}", path
+
+
+def library() -> Iterator[tuple[str, Path]]:
+    """Yield what the command may import."""
+    for path in sorted((PACKAGE / "train").glob("*.py")):
+        name = "__init__.py" if path.name == FRONT else f"train/{path.name}"
+        yield f"lib/launcher/{name}", path
 
 
 def fill(folder: Path, sources: dict[str, Path]) -> None:
