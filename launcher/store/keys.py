@@ -4,7 +4,7 @@
     inputs/sha256/<aa>/<sha256>.json               which files a tree of inputs is made of, by its tree digest
     journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
     snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
-    collecting.json                                somebody is deleting artifacts: who relies on one looks again afterwards
+    collecting/artifacts                           somebody is deleting artifacts: who relies on one looks again afterwards
     locks/<sha256>.lock                            every lock that a run used
     sweeps/<sweep>.json                            the points and their run ids
     runs/<run>/job.json                            written once, at submit
@@ -137,7 +137,7 @@ def blobs(run_id: str) -> str:
 
 def collecting(run_id: str | None = None) -> str:
     """Return the mark of whoever deletes: artifacts, or the blobs of a run. It sorts before all that it is about."""
-    return "collecting.json" if run_id is None else blobs(run_id) + "collecting"
+    return "collecting/artifacts" if run_id is None else blobs(run_id) + "collecting"
 
 
 def checkpoints(run_id: str) -> str:

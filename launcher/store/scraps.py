@@ -1,0 +1,42 @@
+"""What killed writers leave in a folder store: files named `<key>#<n>`, which no listing shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEMPORARY = re.compile(r".+#\d+")  # seen by strace of obstore 0.12; no key of ours has a `#`
+
+
+class Scrap:
+    """A file that was never finished. `path` is absolute, `age_s` the seconds since it was last written to."""
+
+    __slots__ = ("age_s", "key", "path", "size")
+
+    def __init__(self, folder: str, path: str) -> None:
+        status = os.lstat(path)
+        self.path, self.size, self.age_s = path, status.st_size, time.time() - status.st_mtime
+        self.key = os.path.relpath(path, folder)
+
+
+def scraps(folder: str | None, below: str = "") -> Iterator[Scrap]:
+    """Yield the unfinished files of a folder store below a prefix; none for a store that is no folder."""
+    if folder is None:
+        return
+    for place, _, names in os.walk(os.path.join(folder, below)):
+        for name in names:
+            if TEMPORARY.fullmatch(name):
+                with contextlib.suppress(FileNotFoundError):
+                    yield Scrap(folder, os.path.join(place, name))
+
+
+def remove(scrap: Scrap) -> None:
+    """Delete an unfinished file; one that is gone is no error. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(scrap.path)
