@@ -1,0 +1,351 @@
+"""The vault in a folder: what is put in comes back whole, damage is found by name and healed, garbage alone goes."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from launcher import store as stores
+from launcher import vault
+from launcher.cache import Cache
+from launcher.digest import sha256_bytes
+from launcher.errors import FetchError, IntegrityError, StoreError
+from launcher.fetch import fetch
+from launcher.lock import Artifact, ImagePin, Inputs, LayerPin, Lock, Wheel, digest, dumps
+from launcher.lock.model import Base, Blob
+from launcher.progress import SILENT
+from launcher.store import keys
+from launcher.store.objects import Store
+from launcher.vault import VaultSource, adding, collecting
+from launcher.vault.healing import Bring
+from tests.conftest import Notes
+
+DAY = timedelta(days=1)
+NONE = timedelta(0)
+
+
+def wheel(data: bytes, name: str = "tiny", sdist: str | None = None) -> Wheel:
+    filename = f"{name}-1.0-py3-none-any.whl"
+    return Wheel(
+        name=name, version="1.0", filename=filename, size=len(data), sha256=sha256_bytes(data), sdist=sdist
+    )  # fmt: skip
+
+
+def lock(*wheels: Wheel, listing: bytes | None = None, base: Base | None = None, asked: str = "tiny") -> Lock:
+    layers = (LayerPin(name="python", diff_id="1" * 64, size=9, listing=sha256_bytes(listing)),) if listing else ()
+    return Lock(
+        inputs=Inputs(base="debian:bookworm", platform="linux/amd64", python="3.11", pip=(asked,)),
+        suite="bookworm",
+        architecture="amd64",
+        python="3.11.2",
+        libc="glibc 2.36",
+        wheels=wheels,
+        base=base,
+        image=ImagePin(assembler=2, id="2" * 64, layers=layers) if layers else None,
+    )
+
+
+def keep(cache: Cache, *contents: bytes) -> None:
+    for data in contents:
+        with cache.scratch() as scratch:
+            (scratch / "file").write_bytes(data)
+            cache.adopt("artifacts", sha256_bytes(data), scratch / "file")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return stores.open(str(tmp_path / "store"))
+
+
+def path_of(store: Store, key: str) -> Path:
+    assert store.folder is not None
+    return Path(store.folder, key)
+
+
+def flip(store: Store, key: str) -> None:
+    """Flip one bit in the middle of an object."""
+    path = path_of(store, key)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def age(store: Store, *contents: bytes, days: float = 2) -> None:
+    """Let artifacts look as if they had been put in some days ago."""
+    for data in contents:
+        path = path_of(store, keys.artifact(sha256_bytes(data)))
+        then = path.stat().st_mtime - days * 86400
+        os.utime(path, (then, then))
+
+
+def test_what_a_lock_needs_is_kept_its_sources_too_and_the_lock_comes_last(cache: Cache, store: Store) -> None:
+    blob = Blob(
+        name="base", version="1", filename="layer", size=5, sha256=sha256_bytes(b"layer"),
+        media_type="tar", diff_id="3" * 64, unpacked=5,
+    )  # fmt: skip
+    config = Artifact(name="base", version="1", filename="config", size=6, sha256=sha256_bytes(b"config"))
+    base = Base(kind="registry", manifest="4" * 64, system="debian", config=config, layers=(blob,))
+    built = wheel(b"built", sdist=sha256_bytes(b"sdist"))
+    pinned = lock(wheel(b"one"), built, listing=b"list", base=base)
+    keep(cache, b"one", b"built", b"sdist", b"list", b"config")
+    with pytest.raises(FetchError, match="layer isn't in the cache"):
+        vault.add(pinned, cache, store)
+    assert store.list() == []
+    keep(cache, b"layer")
+    done = vault.add(pinned, cache, store)
+    assert (done.copied, done.present, done.size) == (6, 0, 28)
+    assert store.get(keys.lock(digest(pinned))) == dumps(pinned).encode()
+    again = vault.add(pinned, cache, store)
+    assert (again.copied, again.present, again.size, again.present_size) == (0, 6, 0, 28)
+
+
+def test_a_torn_object_is_sent_again(cache: Cache, store: Store) -> None:
+    keep(cache, b"one", b"two")
+    store.put(keys.artifact(sha256_bytes(b"one")), b"on")
+    assert vault.add(lock(wheel(b"one"), wheel(b"two")), cache, store).copied == 2
+    assert store.get(keys.artifact(sha256_bytes(b"one"))) == b"one"
+
+
+def test_many_files_are_compared_with_one_listing(cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adding, "ASKED_ONE_BY_ONE", 1)
+    keep(cache, b"one", b"two")
+    store.put(keys.artifact(sha256_bytes(b"one")), b"one")
+    monkeypatch.setattr(store, "size", lambda key: pytest.fail("asked one by one"))
+    assert vault.add(lock(wheel(b"one"), wheel(b"two")), cache, store).copied == 1
+
+
+def test_a_flipped_bit_is_found_and_named(cache: Cache, store: Store) -> None:
+    keep(cache, b"a wheel", b"another")
+    pinned = lock(wheel(b"a wheel", "torch"), wheel(b"another"))
+    vault.add(pinned, cache, store)
+    store.put(keys.artifact(sha256_bytes(b"code")), b"code")
+    assert vault.verify(store, sample=None).damaged == ()
+    flip(store, keys.artifact(sha256_bytes(b"a wheel")))
+    flip(store, keys.artifact(sha256_bytes(b"code")))
+    done = vault.verify(store, sample=None)
+    assert (done.files, done.read, done.size) == (4, 4, len(b"a wheelanothercode" + dumps(pinned).encode()))
+    code, torch = sorted(map(str, done.damaged), key=lambda text: "torch" in text)
+    assert torch.startswith("torch 1.0: torch-1.0-py3-none-any.whl (sha256 ")
+    assert f"lock {digest(pinned)[:12]}) is damaged: its bytes have the sha256" in torch
+    assert "no lock names it" in code
+    [only] = vault.verify(store, {digest(pinned): pinned}, sample=None).damaged
+    assert only.wanted.artifact.name == "torch"
+
+
+def test_missing_and_short_objects_are_found_without_reading(cache: Cache, store: Store) -> None:
+    keep(cache, b"gone", b"short", b"fine")
+    vault.add(lock(wheel(b"gone", "gone"), wheel(b"short", "short"), wheel(b"fine")), cache, store)
+    store.delete(keys.artifact(sha256_bytes(b"gone")))
+    store.put(keys.artifact(sha256_bytes(b"short")), b"sh")
+    done = vault.verify(store, sample=1)
+    assert [(one.wanted.artifact.name, one.why) for one in done.damaged] == [
+        ("gone", "is missing"),
+        ("short", "has 2 bytes, and 5 were expected"),
+    ]
+    assert done.read == 2, "one file makes the sample full; the lock itself is always read"
+
+
+def test_a_sample_is_random_and_at_least_as_big_as_asked(store: Store) -> None:
+    for number in range(40):
+        data = b"%03d" % number
+        store.put(keys.artifact(sha256_bytes(data)), data)
+    done = vault.verify(store, sample=30, chance=random.Random(1))
+    assert (done.files, done.read, done.read_size, done.damaged) == (40, 10, 30, ())
+    hit = 0
+    flip(store, keys.artifact(sha256_bytes(b"007")))
+    for seed in range(20):
+        hit += len(vault.verify(store, sample=30, chance=random.Random(seed)).damaged)
+    assert 0 < hit < 20
+
+
+def test_a_damaged_lock_is_found(cache: Cache, store: Store) -> None:
+    keep(cache, b"one")
+    pinned = lock(wheel(b"one"))
+    vault.add(pinned, cache, store)
+    flip(store, keys.lock(digest(pinned)))
+    [damage] = vault.verify(store).damaged
+    assert damage.key == keys.lock(digest(pinned)) and "is damaged: it has the sha256" in damage.why
+
+
+def from_cache(cache: Cache) -> Bring:
+    def bring(artifact: Artifact) -> tuple[Path, str]:
+        if path := cache.find("artifacts", artifact.sha256):
+            return path, "this machine's cache"
+        raise FetchError("an index: has no such file")
+
+    return bring
+
+
+def test_damage_is_healed_and_told_from_where(cache: Cache, store: Store, tmp_path: Path) -> None:
+    keep(cache, b"one", b"two")
+    pinned = lock(wheel(b"one", "one"), wheel(b"two", "two"))
+    other = stores.open(str(tmp_path / "other"))
+    vault.add(pinned, cache, store)
+    vault.add(pinned, cache, other)
+    flip(store, keys.artifact(sha256_bytes(b"one")))
+    store.delete(keys.artifact(sha256_bytes(b"two")))
+    flip(store, keys.lock(digest(pinned)))
+    done = vault.heal(store, vault.verify(store).damaged, from_cache(cache), [other])
+    assert [where for _, where in done.mended] == [f"the vault in {other.url}", "this machine's cache"]
+    assert vault.verify(store).damaged[0].wanted.artifact.name == "two", "only now the lock tells of it"
+    done = vault.heal(store, vault.verify(store, sample=None).damaged, from_cache(cache))
+    assert [(damage.wanted.artifact.name, where) for damage, where in done.mended] == [("two", "this machine's cache")]
+    assert done.left == () and vault.verify(store, sample=None).damaged == ()
+
+
+def test_what_is_nowhere_else_stays_damaged_and_says_so(cache: Cache, store: Store, tmp_path: Path) -> None:
+    keep(cache, b"one")
+    vault.add(lock(wheel(b"one")), cache, store)
+    flip(store, keys.artifact(sha256_bytes(b"one")))
+    done = vault.heal(store, vault.verify(store, sample=None).damaged, from_cache(Cache(tmp_path / "cold")))
+    [problem] = done.left
+    assert "tiny 1.0: tiny-1.0-py3-none-any.whl" in problem.message and "an index: has no such file" in problem.message
+    assert "--from" in (problem.hint or "")
+
+
+def test_a_damaged_vault_is_passed_over_for_the_next_place(cache: Cache, store: Store, tmp_path: Path) -> None:
+    keep(cache, b"one")
+    pinned = wheel(b"one")
+    other = stores.open(str(tmp_path / "other"))
+    for place in (store, other):
+        vault.add(lock(pinned), cache, place)
+    flip(store, keys.artifact(pinned.sha256))
+    notes, cold = Notes(), Cache(tmp_path / "cold")
+    fetch([pinned], cold, [VaultSource(store), VaultSource(other)], notes)
+    assert cold.find("artifacts", pinned.sha256)
+    [note] = notes.said
+    assert f"the vault in {store.url} gave a wrong {pinned.filename}" in note and "came from elsewhere" in note
+    with pytest.raises(IntegrityError, match=r"only to be had with other bytes"):
+        fetch([pinned], Cache(tmp_path / "colder"), [VaultSource(store)])
+
+
+def test_a_vault_that_is_only_the_last_resort_is_opened_late(cache: Cache, store: Store) -> None:
+    def opens() -> Store:
+        raise StoreError("the disk is not mounted")
+
+    late = VaultSource(url="/mnt/store", opens=opens)
+    store.put(keys.artifact(sha256_bytes(b"one")), b"one")
+    assert fetch([wheel(b"one")], cache, [VaultSource(store), late])
+    with pytest.raises(FetchError, match="the disk is not mounted"):
+        fetch([wheel(b"two")], cache, [late])
+
+
+def test_a_lock_is_listed_with_what_only_it_needs(cache: Cache, store: Store) -> None:
+    keep(cache, b"shared", b"own")
+    first, second = lock(wheel(b"shared")), lock(wheel(b"shared"), wheel(b"own", "own"), asked="own")
+    for one in (first, second):
+        vault.add(one, cache, store)
+    store.put(keys.artifact(sha256_bytes(b"code")), b"code")
+    store.put(keys.lock("5" * 64), b"no lock")
+    held = vault.holdings(store)
+    assert (held.files, held.size, held.other, held.other_size) == (3, 13, 1, 4)
+    lines = {line.digest: line for line in held.locks}
+    one, two = lines[digest(first)], lines[digest(second)]
+    assert (one.size, one.own, one.missing, two.size, two.own) == (6, 0, 0, 9, 3)
+    assert one.about == "debian:bookworm, Python 3.11.2, tiny"
+    assert "is damaged" in lines["5" * 64].about
+    store.delete(keys.artifact(sha256_bytes(b"own")))
+    assert {line.missing for line in vault.holdings(store).locks if line.digest == digest(second)} == {1}
+    assert [held for _, held in vault.artifacts(store)] == [6, 4]
+
+
+def test_garbage_is_what_nothing_refers_to_and_is_old(cache: Cache, store: Store) -> None:
+    keep(cache, b"locked")
+    vault.add(lock(wheel(b"locked")), cache, store)
+    contents: Sequence[bytes] = (b"locked", b"code", b"patch", b"input", b"of a tree", b"nobody's", b"new")
+    for data in contents:
+        store.put(keys.artifact(sha256_bytes(data)), data)
+    tree = sha256_bytes(b"tree")
+    listed = b'{"files": [{"path": "a", "sha256": "%s"}]}' % sha256_bytes(b"of a tree").encode()
+    store.put(keys.inputs(tree), listed)
+    store.put(keys.inputs(sha256_bytes(b"unused tree")), b"{}")
+    job = b'{"code": "%s", "data": {"a": "%s", "b": "%s"}}'
+    store.put(
+        keys.job("queued"), job % tuple(x.encode() for x in (sha256_bytes(b"code"), sha256_bytes(b"input"), tree))
+    )
+    store.put(keys.event("queued", 1, 0), b'{"code": {"patch": "%s"}}' % sha256_bytes(b"patch").encode())
+    age(store, *contents[:-1])
+    seen = vault.look(store, DAY)
+    assert [entry.key for entry in seen.garbage] == [keys.artifact(sha256_bytes(b"nobody's"))]
+    assert {entry.key for entry in seen.young} == {
+        keys.artifact(sha256_bytes(b"new")),
+        keys.inputs(sha256_bytes(b"unused tree")),
+    }
+    assert [entry.key for entry in vault.collect(store, DAY)] == [keys.artifact(sha256_bytes(b"nobody's"))]
+    assert vault.look(store, DAY).garbage == () and store.list("collecting/") == []
+    assert len(vault.collect(store, NONE)) == 2
+    assert vault.verify(store, sample=None).damaged == ()
+
+
+def test_what_is_referred_to_meanwhile_stays(cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is submitted after the first look at the references and before the deletion."""
+    store.put(keys.artifact(sha256_bytes(b"code")), b"code")
+    look = collecting.look
+
+    def slow(store: Store, older_than: timedelta) -> collecting.Sorted:
+        seen = look(store, older_than)
+        store.put(keys.job("late"), b'{"code": "%s"}' % sha256_bytes(b"code").encode())
+        return seen
+
+    monkeypatch.setattr(collecting, "look", slow)
+    assert vault.collect(store, NONE) == ()
+    assert store.exists(keys.artifact(sha256_bytes(b"code")))
+
+
+def test_who_relies_on_what_is_deleted_at_that_moment_sends_it_again(
+    cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment: `add` has seen the file, and it is deleted before the lock is there. The mark tells of it."""
+    keep(cache, b"one")
+    key = keys.artifact(sha256_bytes(b"one"))
+    store.put(key, b"one")
+    put = store.put
+
+    def deleting(key_put: str, data: bytes) -> None:
+        put(keys.collecting(), b"{}")
+        store.delete(key)
+        put(key_put, data)
+
+    waits: list[float] = []
+
+    def end_of_wait(seconds: float) -> None:
+        waits.append(seconds)
+        store.delete(keys.collecting())
+
+    monkeypatch.setattr(store, "put", deleting)
+    monkeypatch.setattr(adding.time, "sleep", end_of_wait)
+    notes = Notes()
+    done = vault.add(lock(wheel(b"one")), cache, store, notes)
+    assert store.get(key) == b"one" and len(waits) == 1
+    assert (done.copied, done.present) == (1, 0)
+    assert "`launcher vault gc --delete` is at work" in notes.said[0]
+
+
+def test_two_do_not_delete_at_once_and_a_dead_one_holds_nobody_back(store: Store) -> None:
+    store.put(keys.collecting(), b"{}")
+    with pytest.raises(StoreError, match="somebody else is deleting"):
+        vault.collect(store, DAY)
+    path = path_of(store, keys.collecting())
+    then = path.stat().st_mtime - 2 * collecting.DEAD_S
+    os.utime(path, (then, then))
+    assert vault.collect(store, DAY) == () and not store.exists(keys.collecting())
+
+
+def test_a_lock_that_is_known_by_another_name_still_counts(cache: Cache, store: Store) -> None:
+    """Whatever looks like a digest counts: a lock of a newer version, which this one can't read, too."""
+    store.put(keys.artifact(sha256_bytes(b"x")), b"x")
+    store.put(keys.lock("6" * 64), b'version = 99\nnew = "%s"\n' % sha256_bytes(b"x").encode())
+    assert vault.look(store, NONE).garbage == ()
+
+
+def test_sizes_that_nobody_told_are_no_damage(cache: Cache, store: Store) -> None:
+    keep(cache, b"list", b"one")
+    pinned = replace(lock(wheel(b"one"), listing=b"list"))
+    vault.add(pinned, cache, store, SILENT)
+    assert vault.verify(store, {digest(pinned): pinned}).damaged == ()
