@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -184,10 +185,24 @@ def rclone(folder: Path) -> Iterator[ObjectStore]:
         yield new_bucket(store)
 
 
-def reset(server: ObjectStore) -> None:
-    """Let moto forget everything."""
-    request = urllib.request.Request(server.endpoint + "/moto-api/reset", method="POST")
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
+def clear(store: ObjectStore) -> None:
+    """Let a server forget what a test left: its memory is small. A moto forgets all its buckets at once."""
+    try:
+        request = urllib.request.Request(store.endpoint + "/moto-api/reset", method="POST")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
+    except urllib.error.HTTPError as e:  # no moto
+        e.close()
+        empty(store)
+
+
+def empty(store: ObjectStore) -> None:
+    client = store.client()
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=store.bucket):
+        if there := [{"Key": entry["Key"]} for entry in page.get("Contents", ())]:
+            client.delete_objects(Bucket=store.bucket, Delete={"Objects": there})
+    for upload in client.list_multipart_uploads(Bucket=store.bucket).get("Uploads", ()):
+        client.abort_multipart_upload(Bucket=store.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    client.close()
 
 
 @pytest.fixture(scope="session")
@@ -198,17 +213,26 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStor
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> ObjectStore:
+    """Give the server that `s3` uses: moto, or Ceph with LAUNCHER_TEST_S3=ceph (in tests/services)."""
+    name = os.environ.get("LAUNCHER_TEST_S3", "moto")
+    server: ObjectStore = request.getfixturevalue(f"{name}_server")
+    return server
+
+
 @pytest.fixture
-def s3(moto_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A fresh bucket on moto. The machine's own AWS_* variables are gone; `s3.use(monkeypatch)` sets this one's."""
+def s3(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A fresh bucket. The machine's own AWS_* variables are gone; `s3.use(monkeypatch)` sets this one's."""
     forget_settings(monkeypatch)
-    yield new_bucket(moto_server)
-    reset(moto_server)
+    store = new_bucket(s3_server)
+    yield store
+    clear(store)
 
 
 @pytest.fixture
 def faulty_s3(s3: ObjectStore) -> Iterator[Faulty]:
-    """A fresh bucket on moto behind a proxy without faults yet: `faulty_s3.proxy.fault(...)`."""
+    """A fresh bucket behind a proxy without faults yet: `faulty_s3.proxy.fault(...)`."""
     with fault_proxy(s3.endpoint) as proxy:
         yield behind(s3, proxy)
 
