@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
 from launcher.errors import FetchError, IntegrityError, Problem, StoreError
 from launcher.lock import Artifact, Lock
 from launcher.progress import Progress
 from launcher.spec.model import Spec
+
+if TYPE_CHECKING:
+    from launcher.vault import VaultSource
 
 RESTORE = (
     "`launcher rebuild LOCK --from STORE` takes it from the store whose vault has it; `launcher vault add` puts it"
@@ -30,12 +34,19 @@ def bring_back(lock: Lock, spec: Spec, cache: Cache, progress: Progress) -> None
     base = (lock.base.config, *lock.base.layers) if lock.base else ()
     if not (lost := missing([*lock.executed, *base], cache)):
         return
-    from launcher import store as stores
     from launcher.fetch import fetch
-    from launcher.vault import VaultSource
 
     with contextlib.suppress(FetchError, IntegrityError, StoreError):  # whoever needs it says that it is missing
-        fetch(lost, cache, [VaultSource(stores.open_to_read(spec.store or stores.default_url()))], progress)
+        fetch(lost, cache, [last_resort(spec.store)], progress)
+
+
+def last_resort(store: str | None) -> VaultSource:
+    """Return the vault of a store (None: the machine's default one), which is opened only when somebody looks there."""
+    from launcher import access
+    from launcher import store as stores
+    from launcher.vault import VaultSource
+
+    return VaultSource(url=store or stores.default_url(), opens=lambda: access.open_to_read(store))
 
 
 def lost_for_good(lock: Lock, cache: Cache) -> list[Problem]:

@@ -98,7 +98,7 @@ def built(
     sources: Sequence[Source] | None = None,
 ) -> Image:
     """Return a lock's image, with artifacts that the cache lacks fetched from `sources`, or else from where this
-    machine looks, and from the indexes that the spec's requirements file names."""
+    machine looks, from the indexes that the spec's requirements file names, and from the vault of its store."""
     if missing(lock.artifacts, cache):
         from launcher.fetch import fetch
 
@@ -110,10 +110,13 @@ def built(
 
 
 def usual_sources(spec: Spec | None, lock: Lock) -> Sequence[Source]:
+    """Return where this machine looks; at last the vault of the spec's store, which may have what others forgot."""
+    from launcher.cli.executed import last_resort
     from launcher.fetch import base_sources, default_sources
     from launcher.lock.inputs import asked_python
 
-    return [*default_sources(asked_python(spec).options if spec else None), *base_sources(lock)]
+    options = asked_python(spec).options if spec else None
+    return [*default_sources(options), *base_sources(lock), last_resort(spec.store if spec else None)]
 
 
 def expected(lock: Lock, image: Image) -> Image:

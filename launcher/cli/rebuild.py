@@ -55,10 +55,10 @@ def places(store: str | None, offline: bool, lock: Lock) -> list[Source]:
 
     found: list[Source] = []
     if store:
-        from launcher import store as stores
+        from launcher import access
         from launcher.vault import VaultSource
 
-        found.append(VaultSource(stores.open_to_read(store)))
+        found.append(VaultSource(access.open_to_read(store)))
     return found if offline else [*found, *default_sources(), *base_sources(lock)]
 
 

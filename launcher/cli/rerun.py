@@ -34,6 +34,7 @@ from launcher.target.model import StillRunning
 if TYPE_CHECKING:
     from launcher.progress import Progress
     from launcher.records import Record
+    from launcher.store.access import Access
     from launcher.store.objects import Store
     from launcher.target.local import Local
     from launcher.target.model import Work
@@ -51,9 +52,9 @@ def rerun(
 ) -> None:
     """Run RUN again as a new run, from its record alone: same image, same code, same parameters."""
     cache, progress = Cache(), choose_progress()
-    opened, folder = execution.folder_store(place)
+    opened, access = execution.open_store(place)
     old, facts = recorded(opened, run_id)
-    work = recovered(again(old, *execution.moment()), opened, folder, cache, progress, given_paths(words), runtime)
+    work = recovered(again(old, *execution.moment()), opened, access, cache, progress, given_paths(words), runtime)
     ctx.exit(execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json))
 
 
@@ -62,11 +63,11 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
     from launcher import records
 
     cache, progress = Cache(), choose_progress()
-    opened, folder = execution.folder_store(place)
+    opened, access = execution.open_store(place)
     job, facts = recorded(opened, run_id)
     refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))
     work = replace(
-        recovered(job, opened, folder, cache, progress, given_paths(words), runtime),
+        recovered(job, opened, access, cache, progress, given_paths(words), runtime),
         attempt=records.next_attempt(opened, job.run),
     )
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
@@ -99,7 +100,7 @@ def recorded(opened: Store, prefix: str) -> tuple[Job, Mapping[str, object] | No
 def recovered(
     job: Job,
     opened: Store,
-    folder: Path,
+    access: Access,
     cache: Cache,
     progress: Progress,
     given: Mapping[str, Path],
@@ -110,7 +111,7 @@ def recovered(
     Raises TargetError with every reason why this one can't, LauncherError of what is missing or different.
     """
     from launcher.cli.check import refuse_unfit
-    from launcher.fetch import default_sources
+    from launcher.fetch import base_sources, default_sources
     from launcher.lock import loads
     from launcher.target.model import Work
     from launcher.vault import VaultSource
@@ -118,11 +119,12 @@ def recovered(
     text = opened.get(keys.lock(job.lock)).decode()
     lock = loads(text, f"the lock of {job.run}")
     refuse_unfit(lock, job.resources, cache, runtime, opened.url, {})
-    image = pipeline.built(lock, cache, progress, sources=[VaultSource(opened), *default_sources()])
+    sources = [VaultSource(opened), *default_sources(), *base_sources(lock)]
+    image = pipeline.built(lock, cache, progress, sources=sources)
     if image.id != job.image:
         raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")
     data = data_paths(job, cache, progress, given)
-    return Work(job=job, image=image, code=code_archive(job, opened, cache), store=folder, data=data)
+    return Work(job=job, image=image, code=code_archive(job, opened, cache), store=access, data=data)
 
 
 def code_archive(job: Job, opened: Store, cache: Cache) -> Path:

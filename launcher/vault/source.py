@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from launcher.errors import ObjectMissingError, UnreachableError
+from launcher.errors import ObjectMissingError, StoreError, UnreachableError
 from launcher.lock import Artifact
 from launcher.store import keys
 from launcher.store.objects import Store
@@ -27,15 +27,22 @@ class VaultSource:
     def __init__(self, store: Store | None = None, *, url: str = "", opens: Callable[[], Store] | None = None) -> None:
         self.opened, self.opens = store, opens
         self.url = store.url if store else url
+        self.trouble: StoreError | None = None
 
     @property
     def name(self) -> str:
         return f"the vault in {self.url}"
 
     def store(self) -> Store:
+        if self.trouble is not None:
+            raise self.trouble
         if self.opened is None:
             assert self.opens is not None
-            self.opened = self.opens()
+            try:
+                self.opened = self.opens()
+            except StoreError as e:
+                self.trouble = e  # the next file need not wait for the same answer
+                raise
         return self.opened
 
     def open(self, artifact: Artifact) -> contextlib.AbstractContextManager[Pieces | None]:
