@@ -3,22 +3,21 @@
 A claim is created conditionally, so an epoch has one owner. It comes first; only then its owner lists the checkpoints
 that count, and writes them down as what it inherits. So a checkpoint whose maker looked after writing it, and found no
 higher claim, was there before the claim, and is inherited; and what an older attempt writes later counts for nobody.
-Leases only say how long to be polite: nothing goes wrong when they err. docs/reference/claims.md has the whole protocol.
+Leases only say how long to be polite: nothing goes wrong when they err. docs/reference/claims.md has it all.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 
 from launcher.runner.attempt import AttemptError
-from launcher.runner.clock import say, stamp
+from launcher.runner.clock import stamp
+from launcher.runner.leases import Turn
 from launcher.store import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from launcher.runner.attempt import Attempt
@@ -68,19 +67,15 @@ def take(
     now: bool,
     *,
     owner: str = OWNER,
-    stopped: Callable[[], bool] = lambda: False,
-    tell: Callable[[str], None] = say,
+    turn: Turn | None = None,
 ) -> Claim:
     """Claim the run for an attempt. Unless `now`, wait first until the attempt before has ended or its lease ran out.
 
     `now` is for those who saw it die. It may be called again after an error, with the same `owner`. Raises Superseded
-    when a later attempt has the run, AttemptError when another runner has this one or when `stopped` says so while
-    waiting, and a LauncherError of the store.
+    when a later attempt has the run, AttemptError when another runner has this one, or when `turn` is stopped
+    while it waits, and a LauncherError of the store.
     """
-    from launcher.runner.leases import Turn
-
-    began = time.monotonic()
-    turn = Turn(attempt, stopped, tell)
+    turn = turn or Turn(attempt)
     while True:
         newest = highest(store, attempt.run)
         if newest is None or newest["owner"] != owner:
@@ -89,7 +84,7 @@ def take(
                 turn.wait(store, newest)
         claim = claimed(store, attempt, newest, owner)
         if claim is not None:
-            claim.waited_s = time.monotonic() - began
+            claim.waited_s = turn.paused_s
             return claim
 
 

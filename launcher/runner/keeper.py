@@ -8,6 +8,7 @@ import time
 from launcher.runner import checkpoints, fold, history, host, outputs
 from launcher.runner.blobs import ChangedError
 from launcher.runner.clock import say
+from launcher.runner.standing import Standing
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -33,12 +34,13 @@ class Keeper:
         attempt: Attempt,
         outbox: Outbox,
         tally: Tally,
-        restored: dict[str, checkpoints.Signature],
+        standing: Standing | None,
         renames: Renames | None,
     ) -> None:
         self.attempt, self.outbox, self.tally = attempt, outbox, tally
+        self.standing = standing or Standing(attempt, outbox)
         quiet = attempt.times["quiet_s"], attempt.times["quiet_folder_s"]
-        self.watch = checkpoints.Watch(attempt.path("checkpoints"), *quiet, restored, renames)
+        self.watch = checkpoints.Watch(attempt.path("checkpoints"), *quiet, self.standing.signatures, renames)
         self.seq = 0
         self.after_failure = 0.0  # look again not before, in monotonic seconds
         self.missing: list[str] = []  # what did not get into the store, and why
@@ -127,7 +129,10 @@ class Keeper:
 
     def keep_checkpoint(self, name: str, sign: checkpoints.Signature) -> None:
         store = self.outbox.store()
+        claim = self.standing.take()
+        claim.check(store)
         manifest = checkpoints.commit(store, self.attempt, name, self.seq, sign, self.outbox.moved)
+        claim.check(store)
         self.watch.taken[name] = sign
         key = keys.checkpoint(self.attempt.run, self.attempt.number, self.seq)
         self.seq += 1
@@ -135,6 +140,7 @@ class Keeper:
         self.outbox.event(
             "checkpoint", name=name, number=manifest["seq"], key=key, bytes=manifest["bytes"], files=files
         )
+        self.standing.retention.apply(store, key, manifest)
 
     def keep_outputs(self) -> None:
         folder = self.attempt.path("outputs")

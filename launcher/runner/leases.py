@@ -9,6 +9,7 @@ import json
 import time
 
 from launcher.runner.attempt import AttemptError
+from launcher.runner.clock import say, stamp
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -28,8 +29,11 @@ TICK_S = 1.0  # some stores tell an object's time in whole seconds
 class Turn:
     """What is known of the attempt before, and what was said of it."""
 
-    def __init__(self, attempt: Attempt, stopped: Callable[[], bool], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, attempt: Attempt, stopped: Callable[[], bool] = lambda: False, tell: Callable[[str], None] = say
+    ) -> None:
         self.attempt, self.stopped, self.tell = attempt, stopped, tell
+        self.paused_s = 0.0  # how long others were waited for
         self.read: set[str] = set()  # events that say nothing of an end
         self.tell_at = 0.0
 
@@ -57,11 +61,17 @@ class Turn:
                 f"{who} has not told its end: it gave its last sign {max(0, silent_s):.0f} s ago, "
                 f"and its lease runs {left_s:.0f} s more; waiting for it"
             )
-        end = time.monotonic() + min(left_s, LONGEST_PAUSE_S)
-        while (pause_s := end - time.monotonic()) > 0:
-            if self.stopped():
-                raise AttemptError(f"asked to stop while waiting for {who}")
+        began = now = time.monotonic()
+        while (pause_s := began + min(left_s, LONGEST_PAUSE_S) - now) > 0:
+            self.refuse_stop(who)
             time.sleep(min(pause_s, 0.2))
+            now = time.monotonic()
+        self.paused_s += now - began
+
+    def refuse_stop(self, who: str) -> None:
+        """Raise AttemptError when somebody has asked the run to end."""
+        if self.stopped():
+            raise AttemptError(f"asked to stop while waiting for {who}")
 
     def has_ended(self, store: Store, events: list[Entry]) -> bool:
         """Return whether an attempt has said that nothing more comes, or who saw its runner dead has."""
@@ -86,3 +96,9 @@ def is_end(event: dict[str, Any]) -> bool:
     if event["kind"] in ("closed", "superseded"):
         return True
     return event["kind"] == "ended" and event.get("by") in ("client", "node")
+
+
+def renew(store: Store, attempt: Attempt, rows: int = 0) -> None:
+    """Write the heartbeat, which renews the lease. Raises a LauncherError."""
+    beat = {"time": stamp(), "every_s": attempt.times["heartbeat_s"], "rows": rows}
+    store.put(keys.heartbeat(attempt.run, attempt.number), json.dumps(beat).encode())

@@ -53,6 +53,10 @@ class Signals:
                 self.untold.append((name, True, False))
                 raise NotStarted(128 + signum, f"asked to stop by {name} before the command started")
 
+    def asked_early(self) -> bool:
+        """Return whether somebody asked the run to end before its command began."""
+        return any(signum in STOPPING for signum in self.early)
+
     def watch(self, child: Command) -> None:
         """Pass signals on to this command from now on."""
         self.child = child

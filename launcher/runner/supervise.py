@@ -12,7 +12,7 @@ import time
 
 from launcher import __version__
 from launcher.runner import attempt as attempts
-from launcher.runner import command, folder
+from launcher.runner import alive, command, folder
 from launcher.runner.clock import say
 from launcher.runner.environment import command_environment
 from launcher.runner.outbox import Item, Outbox
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from launcher.runner.attempt import Attempt
     from launcher.runner.keeper import Keeper
+    from launcher.runner.standing import Standing
 
 NOT_SUPERVISED = 125
 
@@ -37,11 +38,12 @@ def run(path: str) -> int:
     """Supervise the attempt that a file describes; return its exit code, or 125 when it can't be supervised."""
     try:
         attempt = attempts.read(path)
+        alive.hold(path, attempt)
         supervisor = Supervisor(attempt)
         folder.prepare(attempt)
         supervisor.unfit = unfit(attempt)
         if attempt.number > 1 and supervisor.unfit is None:
-            supervisor.restored = restore(attempt, supervisor.outbox)
+            supervisor.standing = resume(attempt, supervisor.outbox, supervisor.signals)
     except attempts.AttemptError as e:
         say(str(e))
         return NOT_SUPERVISED
@@ -60,31 +62,11 @@ def unfit(attempt: Attempt) -> command.NotStarted | None:
     return preflight.unfit(attempt, command_environment(attempt, os.environ))
 
 
-def restore(attempt: Attempt, outbox: Outbox) -> dict[str, Any]:
-    """Bring back the newest whole checkpoint; return its name and signature.
+def resume(attempt: Attempt, outbox: Outbox, signals: Signals) -> Standing:
+    """Claim the run and bring back its newest whole checkpoint. Raises AttemptError."""
+    from launcher.runner import standing
 
-    Raises AttemptError when the store can't be asked: to begin again from nothing would lose what was computed.
-    """
-    from launcher.runner import checkpoints
-    from launcher.runner import restore as bringing
-
-    end = time.monotonic() + attempt.times["restore_s"]
-    while True:
-        try:
-            manifest, passed = bringing.restore(outbox.store(), attempt)
-            break
-        except Exception as e:
-            if time.monotonic() > end:
-                raise attempts.AttemptError(f"the run's checkpoints can't be read: {e}") from e
-            time.sleep(1)
-    for why in passed:
-        say(f"a checkpoint is damaged, the one before is taken: {why}")
-        outbox.event("problem", text=f"damaged checkpoint passed over: {why}")
-    if manifest is None:
-        return {}
-    name = manifest["name"]
-    outbox.event("restored", name=name, number=manifest["seq"], of_attempt=manifest["attempt"])
-    return {name: checkpoints.signature(attempt.path("checkpoints"), name)}
+    return standing.resume(attempt, outbox, signals.asked_early)
 
 
 class Supervisor:
@@ -92,7 +74,7 @@ class Supervisor:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.outbox = attempt, Outbox(attempt)
-        self.restored: dict[str, Any] = {}
+        self.standing: Standing | None = None  # of a first attempt once something is to be written
         self.unfit: command.NotStarted | None = None
         self.renames: Renames | None = None
         self.keeper: Keeper | None = None
@@ -160,7 +142,7 @@ class Supervisor:
         """Run in a thread. What storing needs is imported only here: the command is running by now."""
         from launcher.runner.keeper import Keeper
 
-        self.keeper = Keeper(self.attempt, self.outbox, self.tally, self.restored, self.renames)
+        self.keeper = Keeper(self.attempt, self.outbox, self.tally, self.standing, self.renames)
         self.keeper.work(self.ending)
         self.finished.set()
 
