@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
 
 from launcher import store as stores
-from launcher.access.aws import aws_credentials, aws_settings
+from launcher.access.lasting import Lasting
 from launcher.store.access import Access
+from launcher.store.backends import scheme_of
 from launcher.store.objects import Store
 
 
@@ -16,16 +18,26 @@ def of(url: str | None = None) -> Access:
     """Return how to reach a store: a URL or folder, or this machine's default one.
 
     Settings come from launcher's config file, then the environment, then the profiles that the cloud's own tools
-    keep. Raises StoreError when one of them can't be read.
+    keep. Raises StoreError when one of them is wrong or can't be read.
     """
+    from launcher.access import aws, azure, google
+    from launcher.access.config import told
+
     place = url or stores.default_url()
-    return Access(place, aws_settings(place))
+    ask = {"s3": aws.settings, "gs": google.settings, "az": azure.settings}.get(scheme_of(place))
+    return Access(place, ask(told(place)) if ask else {})
 
 
 def credentials(access: Access) -> dict[str, str]:
-    """Return what this machine has to reach a store with, by the names of `launcher.store.access.read_secrets`;
-    nothing where it has none of its own: a folder, an instance role. Raises AccessError."""
-    return aws_credentials(access)
+    """Return what this machine has to reach a store with, by the names of `launcher.store.access.read_secrets`.
+
+    Nothing where it has none of its own: a folder, a public bucket, an instance role. Raises AccessError.
+    """
+    from launcher.access import aws, azure, google
+    from launcher.access.config import told
+
+    ask = {"s3": aws.credentials, "gs": google.credentials, "az": azure.credentials}.get(scheme_of(access.url))
+    return ask({**told(access.url), **access.settings}) if ask else {}
 
 
 def open(url: str | None = None) -> Store:
@@ -34,7 +46,7 @@ def open(url: str | None = None) -> Store:
     Raises StoreError.
     """
     access = of(url)
-    return stores.open(access, lambda: credentials(access))
+    return stores.open(access, provider(access))
 
 
 def open_to_read(url: str | None = None) -> Store:
@@ -43,9 +55,14 @@ def open_to_read(url: str | None = None) -> Store:
     Raises StoreError, also when a folder that was named isn't there.
     """
     access = of(url)
-    if url is None and stores.folder_of(access.url) is not None:
+    if url is None and not scheme_of(access.url):
         return stores.open_to_read()
-    return stores.open_to_read(access, lambda: credentials(access))
+    return stores.open_to_read(access, provider(access))
+
+
+def provider(access: Access) -> Lasting | None:
+    """Return what an open store asks for credentials; None where it needs none."""
+    return Lasting(functools.partial(credentials, access)) if scheme_of(access.url) else None
 
 
 def write_secrets(access: Access, path: str | os.PathLike[str]) -> bool:
@@ -58,8 +75,9 @@ def write_secrets(access: Access, path: str | os.PathLike[str]) -> bool:
         return False
     place = Path(path)
     part = place.with_name(f".{place.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump(secrets, stream)
         part.replace(place)
     finally:

@@ -155,10 +155,12 @@ def soon(expires_at: str | None) -> Any:
     """Return when obstore shall think that credentials end: never long from now."""
     from datetime import datetime, timedelta, timezone
 
+    from launcher.store.credentials import moment
+
     at_most = datetime.now(timezone.utc) + timedelta(seconds=OURS_AT_MOST_S)
     if not expires_at:
         return at_most
-    return min(at_most, datetime.fromisoformat(expires_at.replace("Z", "+00:00")))
+    return min(at_most, moment(expires_at))
 
 
 def s3_credential(secrets: Mapping[str, str]) -> dict[str, Any]:

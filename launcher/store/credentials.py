@@ -9,6 +9,7 @@ from launcher.store.access import read_secrets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
 
 class Credentials:
@@ -62,3 +63,11 @@ class SecretsFile:
                 why = getattr(e, "strerror", None) or "it is no JSON object of texts"
                 raise AccessError(f"the credentials in {self.path} can't be read: {why}") from None
         return self._told
+
+
+def moment(text: str) -> datetime:
+    """Read a time as the clouds' tools write it (RFC 3339); one without a zone is UTC. Raises ValueError."""
+    from datetime import datetime, timezone
+
+    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

@@ -5,6 +5,8 @@
     journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
     snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
     collecting/artifacts                           somebody is deleting artifacts: who relies on one looks again afterwards
+    checks/<name>/...                              what `launcher store check` tries, removed at its end
+    clock                                          empty: written when the store's own time is asked for
     locks/<sha256>.lock                            every lock that a run used
     sweeps/<sweep>.json                            the points and their run ids
     runs/<run>/job.json                            written once, at submit
@@ -54,6 +56,13 @@ def snapshot(stamp: str = "") -> str:
 def compact(stamp: str) -> str:
     """Return a time without the characters that a key must not have: 20260131T120000.123456Z."""
     return stamp.replace("-", "").replace(":", "")
+
+
+def checks(name: str = "") -> str:
+    return f"checks/{name}/" if name else "checks/"
+
+
+CLOCK = "clock"
 
 
 def lock(sha256: str) -> str:

@@ -14,6 +14,7 @@ from launcher.store.access import Access
 from launcher.store.backends import backend
 from launcher.store.credentials import Credentials
 from launcher.store.faults import translated
+from launcher.store.keys import CLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 PART_BYTES = 8 << 20
 PARTS_AT_ONCE = 4  # bounds the memory of an upload of a stream to PART_BYTES times this
 CREATES = 3  # tries of a conditional create that met another one: S3 answers 409 then, and wants to be asked again
-CLOCK = "clock"  # the object whose time is the store's
 CLOCK_S = 60.0  # how long the store's clock is believed to go as this machine's does
 
 
