@@ -26,8 +26,8 @@ def main() -> None:
     argv = tuple(told["argv"])
     job = Job(run=run, name="t", lock="0" * 64, image=image.id, code=code.digest, command=argv, argv=argv)
     data = {name: Path(path) for name, path in told.get("data", {}).items()}
-    opened, folder = execution.folder_store(told["store"])
-    work = Work(job=job, image=image, code=code.archive, store=folder, attempt=told["attempt"], data=data)
+    opened, access = execution.open_store(told["store"])
+    work = Work(job=job, image=image, code=code.archive, store=access, attempt=told["attempt"], data=data)
     runtime = told.get("runtime", "sandbox")
     sys.exit(
         execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=told.get("json", False))

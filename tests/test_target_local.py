@@ -18,6 +18,7 @@ from launcher.image.oci import Image
 from launcher.job import Job, run_id
 from launcher.spec.model import CodeSpec, Gpus, Resources
 from launcher.store import keys
+from launcher.store.access import Access
 from launcher.target import accounts, runtimes
 from launcher.target.local import Local
 from launcher.target.model import Container, Ending, Process, Unusable, Work
@@ -50,7 +51,7 @@ class Desk:
         job = Job(
             run=run, name="t", lock="0" * 64, image=self.image.id, code=code.digest, command=argv, argv=argv, **values
         )  # type: ignore[arg-type]
-        return Work(job=job, image=self.image, code=code.archive, store=self.store, data=data)  # type: ignore[arg-type]
+        return Work(job=job, image=self.image, code=code.archive, store=Access(str(self.store)), data=data)  # type: ignore[arg-type]
 
     def run(self, work: Work, runtime: str = "sandbox") -> Ending:
         records.submit(store.open(str(self.store)), work.job_json(), attempt=work.attempt)

@@ -8,21 +8,24 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import records, store, target
+from launcher import access, records, target
 from launcher.cli.output import print_json
 from launcher.cli.settings import settings
 from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
+from launcher.store import folder_of
 from launcher.target import architecture
 from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
     from launcher.records import Record
+    from launcher.store.access import Access
     from launcher.store.objects import Store
     from launcher.target.model import Process, Work
 
@@ -36,13 +39,15 @@ def moment() -> tuple[datetime, bytes]:
     return datetime.now(timezone.utc), secrets.token_bytes(ENTROPY_BYTES)
 
 
-def folder_store(place: str | None) -> tuple[Store, Path]:
-    """Open a store that containers of this machine can write to. Raises StoreError for one that is no folder."""
-    place = place or store.default_url()
-    folder = store.folder_of(place)
-    if folder is None:
-        raise StoreError(f"the store {place} is no folder", hint="name a folder or a file:// URL")
-    return store.open(place), Path(folder)
+def open_store(place: str | None) -> tuple[Store, Access]:
+    """Open a store, and return how runs of this machine reach it too. Raises StoreError."""
+    return access.open(place), access.of(place)
+
+
+def store_folder(found: Access) -> list[Path]:
+    """Return the folder of a store that is one: a snapshot of the code passes over it."""
+    folder = folder_of(found.url)
+    return [Path(folder)] if folder else []
 
 
 def keep(opened: Store, key: str, data: bytes | Path) -> None:
@@ -85,6 +90,7 @@ def execute(
     local = target.open("local", cache, runtime=runtime)
     run, attempt = work.job.run, work.attempt
     local.claim(run)
+    work = replace(work, seen_dead=attempt > 1 and local.last_attempt(run) == attempt - 1)
     if not records.submit(opened, work.job_json(), code=facts, attempt=attempt):
         raise TargetError(
             f"somebody else has begun attempt {attempt} of {run}", hint=f"`launcher logs -f {run}` follows it"
@@ -93,7 +99,7 @@ def execute(
         with passing_on() as going, stdout_for_json(as_json):
             process = local.start(work)
             going.follow(process)
-            if attempt > 1:  # the one before can't be running any more, or this one would not have been started
+            if work.seen_dead:  # of one that ran elsewhere nobody here knows; its claim on the run decides
                 records.end_for_dead(opened, run, attempt - 1, "the launcher that ran it was killed")
             ending = process.wait()
     except StillRunning:

@@ -63,12 +63,12 @@ def run_spec(
     cache, progress = Cache(), choose_progress()
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
-    opened, folder = execution.folder_store(place or spec.store)
+    opened, access = execution.open_store(place or spec.store)
     pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data if data.path}
     check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, paths)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
-    code = snapshot(spec.code, cache, skip=[folder])
+    code = snapshot(spec.code, cache, skip=execution.store_folder(access))
     for note in code.notes:
         progress.note(note)
     now, entropy = execution.moment()
@@ -87,5 +87,5 @@ def run_spec(
     execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())
     for sha256, archive in [(code.digest, code.archive), *([code.patch] if code.patch else [])]:
         execution.keep(opened, keys.artifact(sha256), archive)
-    work = Work(job=job, image=image, code=code.archive, store=folder, data=paths)
+    work = Work(job=job, image=image, code=code.archive, store=access, data=paths)
     return execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)

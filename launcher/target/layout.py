@@ -6,6 +6,8 @@
     /run/launcher                the run's folder                                 writable
     /run/launcher/home           HOME                                             writable
     /run/launcher/store/runs/<run>   this run's part of a folder store            writable
+    /run/launcher/secrets        the credentials of another store                 read-only
+    /run/launcher/ca.pem         whom this machine trusts, for another store      read-only
     /var/cache/launcher/pycache  byte code, by PYTHONPYCACHEPREFIX                writable
     /tmp, /dev/shm               in memory                                        writable
 
@@ -20,14 +22,17 @@ from pathlib import Path
 
 from launcher.cache import Cache
 from launcher.gpu.model import Device
+from launcher.store import folder_of
+from launcher.store.access import Access
 from launcher.store.keys import run as run_prefix
-from launcher.target import accounts, bundle, trees
+from launcher.target import accounts, bundle, secrets, trees, trust
 from launcher.target.gpus import environment
 from launcher.target.model import Container, Mount, Work
 
 BUNDLE = "/opt/launcher"
 INSIDE = "/run/launcher"
 HOME = f"{INSIDE}/home"
+SECRETS, TRUSTED = f"{INSIDE}/secrets", f"{INSIDE}/ca.pem"
 PYCACHE = "/var/cache/launcher/pycache"
 SHARED_CODE = ("usr", "opt/env")  # where an image's own Python files are
 RUNNER = ("python3", "-I", "-S", "-B", f"{BUNDLE}/run.py", f"{INSIDE}/attempt.json")
@@ -43,10 +48,12 @@ def container(
     group: int,
     gpus: tuple[Device, ...] = (),
     runtime: str = "",
+    handed: Path | None = None,
 ) -> Container:
     """Write what the runner is told, and describe the container. `folder` is the run's own on this machine.
 
-    `runtime` is the name of what will run it; nothing but how CUDA is told of GPUs without UUIDs hangs on it.
+    `handed` is the folder of the store's credentials, None where there are none. `runtime` is the name of what will
+    run it; nothing but how CUDA is told of GPUs without UUIDs hangs on it.
     """
     inside = folder / "inside"
     (inside / "home").mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,7 @@ def container(
         Mount(source=trees.tree(cache, work.job.code, work.code), target="/workspace"),
         *(Mount(source=path, target=f"/data/{name}") for name, path in work.data.items()),
         Mount(source=inside, target=INSIDE, writable=True),
-        store_mount(work, inside),
+        *store_mounts(work, inside, handed),
         *pycache_mounts(work, cache, folder, runner.name),
         *accounts.mounts(work.image, cache, folder, user=user, group=group, home=HOME),
     ]
@@ -65,13 +72,16 @@ def container(
         "version": 1,
         "job": work.job_json(),
         "attempt": work.attempt,
-        "store": f"file://{INSIDE}/store",
+        "store": seen_inside(work.store, handed),
+        "claim": "now" if work.seen_dead else "wait",
         "cwd": "/workspace",
         "environment": env,
     }
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
     own |= {name: env[name] for name in environment(gpus, env, runtime)}  # the runner looks at the GPUs too
+    if any(mount.target == TRUSTED for mount in mounts):
+        own["SSL_CERT_FILE"] = TRUSTED
     return Container(
         run=work.job.run,
         image=work.image,
@@ -84,10 +94,30 @@ def container(
     )
 
 
-def store_mount(work: Work, inside: Path) -> Mount:
-    """Of a folder store, a container sees its own run and nothing else."""
-    key = run_prefix(work.job.run).rstrip("/")
-    source = work.store / key
+def seen_inside(access: Access, handed: Path | None) -> str | dict[str, object]:
+    """Return how the runner reaches the store: a folder by its mount, the others over the network."""
+    if folder_of(access.url) is not None:
+        return f"file://{INSIDE}/store"
+    return Access(access.url, access.settings, f"{SECRETS}/{secrets.FILE}" if handed else None).to_json()
+
+
+def store_mounts(work: Work, inside: Path, handed: Path | None) -> list[Mount]:
+    """Of a folder store, a container sees its own run and nothing else; of another, what it takes to reach it."""
+    if (folder := folder_of(work.store.url)) is not None:
+        return [run_of_store(Path(folder), work.job.run, inside)]
+    found = []
+    if handed:
+        (inside / "secrets").mkdir(exist_ok=True)
+        found.append(Mount(source=handed, target=SECRETS))
+    if trusted := trust.bundle():
+        (inside / "ca.pem").touch()
+        found.append(Mount(source=trusted, target=TRUSTED))
+    return found
+
+
+def run_of_store(store: Path, run: str, inside: Path) -> Mount:
+    key = run_prefix(run).rstrip("/")
+    source = store / key
     source.mkdir(parents=True, exist_ok=True)
     (inside / "store" / key).mkdir(parents=True, exist_ok=True)
     return Mount(source=source, target=f"{INSIDE}/store/{key}", writable=True)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,15 @@ from launcher.gpu.model import Device, Node
 from launcher.gpu.probe import probe
 from launcher.gpu.verdict import findings
 from launcher.job import Job
+from launcher.store import folder_of
 from launcher.store.keys import quoted
+from launcher.target import secrets
 from launcher.target.gpus import Claimed, claim
 from launcher.target.layout import container
 from launcher.target.model import Container, Ending, Process, Runtime, StillRunning, Unusable, Work
 from launcher.target.trees import make_removable
+
+DYING_S = 3.0  # a container that dies with its client takes a moment to
 
 
 class Local:
@@ -77,7 +82,13 @@ class Local:
         folder = self.folder(run)
         with disk_full(self.cache.root):
             folder.mkdir(parents=True, exist_ok=True)
-            self.claims[run] = hold(folder, run)
+            held = hold(folder, run)
+            try:
+                refuse_living(folder / "inside" / "attempt.json", run)
+            except BaseException:
+                os.close(held)
+                raise
+            self.claims[run] = held
 
     def start(self, work: Work) -> LocalProcess:
         """Start an attempt; its output goes to this process's stdout and stderr.
@@ -96,7 +107,10 @@ class Local:
             undo.callback(os.close, held)
             gpus = self.claim_gpus(work.job)
             undo.callback(gpus.release)
-            process = LocalProcess(self.begin(work, folder, gpus.devices), folder, held, gpus)
+            handed = None if folder_of(work.store.url) is not None else secrets.hand_over(work.store, self.cache)
+            if handed:
+                undo.callback(handed.release)
+            process = LocalProcess(self.begin(work, folder, gpus.devices, handed), folder, held, gpus, handed)
             undo.pop_all()
             return process
 
@@ -105,10 +119,13 @@ class Local:
         node = self.node if job.resources.gpus.count else Node()
         return claim(job.resources.gpus, node, job.run, self.cache, job.gpu)
 
-    def begin(self, work: Work, folder: Path, gpus: tuple[Device, ...] = ()) -> Process:
+    def begin(
+        self, work: Work, folder: Path, gpus: tuple[Device, ...] = (), handed: secrets.Handed | None = None
+    ) -> Process:
         def described(runtime: Runtime) -> Container:
             ids = {"user": os.getuid(), "group": os.getgid()}
-            return container(work, self.cache, folder, **ids, gpus=gpus, runtime=runtime.name)
+            place = handed.folder if handed else None
+            return container(work, self.cache, folder, **ids, gpus=gpus, runtime=runtime.name, handed=place)
 
         if len(self.runtimes) == 1:
             return self.runtimes[0].start(described(self.runtimes[0]))
@@ -127,8 +144,12 @@ class Local:
 class LocalProcess:
     """An attempt that runs on this machine. Its folder goes when all that it held is in the store."""
 
-    def __init__(self, process: Process, folder: Path, held: int, gpus: Claimed) -> None:
-        self.process, self.folder, self.held, self.gpus = process, folder, held, gpus
+    def __init__(
+        self, process: Process, folder: Path, held: int, gpus: Claimed, handed: secrets.Handed | None = None
+    ) -> None:
+        self.process, self.folder, self.held, self.gpus, self.handed = process, folder, held, gpus, handed
+        if handed:
+            handed.keep_fresh()
 
     def signal(self, number: int) -> None:
         self.process.signal(number)
@@ -139,6 +160,8 @@ class LocalProcess:
         finally:
             os.close(self.held)
             self.gpus.release()
+            if self.handed:
+                self.handed.release()
 
     def discard(self) -> None:
         """Remove what the attempt left on this machine. Call it when the store has everything."""
@@ -158,3 +181,26 @@ def hold(folder: Path, run: str) -> int:
             f"an attempt of {run} is running on this machine", hint=f"`launcher logs -f {run}` follows it"
         ) from e
     return descriptor
+
+
+def refuse_living(told: Path, run: str) -> None:
+    """Raise StillRunning while a runner holds the file that it was started with: a client may die before it does."""
+    until = time.monotonic() + DYING_S
+    while is_held(told):
+        if time.monotonic() > until:
+            raise StillRunning(
+                f"an attempt of {run} is still running on this machine, although what started it is gone",
+                hint=f"`launcher logs -f {run}` follows it",
+            )
+        time.sleep(0.05)
+
+
+def is_held(path: Path) -> bool:
+    try:
+        with path.open("r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # not there, or a file system without locks
+        return False
+    return False

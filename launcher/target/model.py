@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from launcher.errors import TargetError
 from launcher.gpu.model import Device
 from launcher.job import Job, to_json
+from launcher.store.access import Access
 
 if TYPE_CHECKING:
     from launcher.image.oci import Image
@@ -102,15 +103,17 @@ class Runtime(Protocol):
 class Work:
     """A job with the things it names at hand.
 
-    `code` is the archive's path; `data` maps a name to its file or folder; `store` is a folder;
-    `attempt` counts from 1.
+    `code` is the archive's path; `data` maps a name to its file or folder; `store` is how this machine reaches it;
+    `attempt` counts from 1. `seen_dead` tells that this machine saw the attempt before end: then this one need not wait
+    until its claim on the run has lapsed.
     """
 
     job: Job
     image: Image
     code: Path
-    store: Path
+    store: Access
     attempt: int = 1
+    seen_dead: bool = False
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def job_json(self) -> Any:
