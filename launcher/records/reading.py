@@ -99,7 +99,7 @@ def find(store: Store, prefix: str | None) -> str:
     fitting = [run for run in every if prefix and run.startswith(prefix)]
     if len(fitting) == 1:
         return fitting[0]
-    raise ambiguous(store, prefix, fitting)
+    raise ambiguous(store.url, prefix, fitting)
 
 
 def newest(store: Store, every: Sequence[str]) -> str:
@@ -110,10 +110,10 @@ def newest(store: Store, every: Sequence[str]) -> str:
     raise UsageError(f"there is no run in {store.url}", hint="`launcher run` makes one")
 
 
-def ambiguous(store: Store, prefix: str, fitting: Sequence[str]) -> UsageError:
+def ambiguous(url: str, prefix: str, fitting: Sequence[str]) -> UsageError:
     """Say why a beginning names no run."""
     if not fitting:
-        return UsageError(f"no run in {store.url} begins with `{prefix}`", hint="`launcher ls` lists the runs")
+        return UsageError(f"no run in {url} begins with `{prefix}`", hint="`launcher ls` lists the runs")
     some = "\n  ".join(fitting[:NEAREST])
     more = f"\n  and {len(fitting) - NEAREST} more" if len(fitting) > NEAREST else ""
     return UsageError(f"{len(fitting)} runs begin with `{prefix}`:\n  {some}{more}", hint="write more of the id")
