@@ -9,9 +9,12 @@ from pathlib import Path
 
 from launcher import store as stores
 from launcher.access.lasting import Lasting
+from launcher.access.reach import reach
 from launcher.store.access import Access
 from launcher.store.backends import scheme_of
 from launcher.store.objects import Store
+
+__all__ = ["credentials", "of", "open", "open_to_read", "provider", "reach", "write_secrets"]
 
 
 def of(url: str | None = None) -> Access:

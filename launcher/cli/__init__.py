@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "ls": verb("ls", "List runs."),
     "show": verb("show", "Show the record of a run."),
     "logs": verb("logs", "Print or follow the logs of a run."),
+    "store": verb("store", "Look at a store: what it can do, and how fast."),
     "vault": verb("vault", "Keep the artifacts of a lock in a store."),
 }
 

@@ -102,7 +102,16 @@ def refuse_unfit(
 
 
 def report(found: Sequence[Finding], target: str) -> None:
-    """Print the findings as a list, each with its hint below, and what they come to."""
+    """Print the findings, and what they come to."""
+    print_findings(found)
+    refused = sum(finding.verdict == "refused" for finding in found)
+    unknown = dict.fromkeys(finding.subject for finding in found if finding.verdict == "unknown")
+    serves = f"{target} can serve it" + (f", as far as can be told; unknown: {', '.join(unknown)}" if unknown else "")
+    print_text(f"{target} can't serve it: {refused} refused" if refused else serves)
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Print the findings as a list, each with its hint below."""
     from launcher.cli.listing import one_line
 
     width = max(len(finding.subject) for finding in found)
@@ -111,10 +120,6 @@ def report(found: Sequence[Finding], target: str) -> None:
         print_text(f"{verdict} {finding.subject.ljust(width)}  {one_line(finding.says)}")
         if finding.hint and finding.verdict != "ok":
             print_text(f"{'':8} {'':{width}}  hint: {one_line(finding.hint)}")
-    refused = sum(finding.verdict == "refused" for finding in found)
-    unknown = dict.fromkeys(finding.subject for finding in found if finding.verdict == "unknown")
-    serves = f"{target} can serve it" + (f", as far as can be told; unknown: {', '.join(unknown)}" if unknown else "")
-    print_text(f"{target} can't serve it: {refused} refused" if refused else serves)
 
 
 def styled(text: str, verdict: str) -> str:

@@ -4,7 +4,7 @@
     inputs/sha256/<aa>/<sha256>.json               which files a tree of inputs is made of, by its tree digest
     journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
     snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
-    collecting/artifacts                           somebody is deleting artifacts: who relies on one looks again afterwards
+    collecting/artifacts                           somebody is deleting artifacts: who relies on one looks again later
     checks/<name>/...                              what `launcher store check` tries, removed at its end
     clock                                          empty: written when the store's own time is asked for
     locks/<sha256>.lock                            every lock that a run used
