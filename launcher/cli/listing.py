@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -18,53 +20,87 @@ STATE_STYLES = {
     "killed": "magenta",
     "refused": "yellow",
 }
-MAY_BE_CUT = 2  # the last columns of a table, where a terminal is narrow; an id that gets copied must be whole
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def store_option(command: Command) -> Command:
     """Add `--store` to a command; the function gets `store: str | None`."""
-    text = "A folder or file:// URL; else LAUNCHER_STORE, else the machine's default."
+    text = "A folder, or a file://, s3://, gs:// or az:// URL; else LAUNCHER_STORE, else the machine's default."
     return click.option("--store", metavar="URL", help=text)(command)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], states: int | None = None) -> None:
-    """Print a table; on a terminal the column number `states` is coloured. What a cell holds stays on one line."""
-    rows = [[one_line(cell) for cell in row] for row in rows]
+    """Print a table; on a terminal the column number `states` is coloured, and lines end where it ends.
+
+    What a cell holds stays on one line.
+    """
+    rows = [[one_line(cell) for cell in row] for row in [heads, *rows]]
     if not sys.stdout.isatty():
-        print_plain([heads, *rows])
+        print_plain(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from launcher.cli.output import print_text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for at, head in enumerate(heads):
-        widest = max(map(len, [head, *column(rows, at)]))
-        table.add_column(head, no_wrap=True, min_width=widest if at < len(heads) - MAY_BE_CUT else None)
-    for row in rows:
-        cells = [
-            Text(cell, style=STATE_STYLES.get(cell.split()[0] if cell else "", "") if at == states else "")
-            for at, cell in enumerate(row)
-        ]
-        table.add_row(*cells)
-    Console().print(table)
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    across = shutil.get_terminal_size().columns
+    for number, row in enumerate(rows):
+        line = cut("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), across)
+        print_text(bold(line) if number == 0 else coloured(line, row, widths, states))
 
 
-def column(rows: Sequence[Sequence[str]], at: int) -> list[str]:
-    return [row[at] for row in rows]
+def coloured(line: str, row: Sequence[str], widths: Sequence[int], states: int | None) -> str:
+    """Return a line of a table with its state in colour, if that is not cut off."""
+    style = STATE_STYLES.get(row[states].split()[0]) if states is not None and row[states] else None
+    if style is None or states is None or is_plain():
+        return line
+    head = "  ".join([*(padded(cell, width) for cell, width in zip(row[:states], widths, strict=False)), ""])
+    end = len(head) + len(row[states])
+    return head + click.style(line[len(head) : end], fg=style) + line[end:] if line.startswith(head) else line
+
+
+def bold(line: str) -> str:
+    return line if is_plain() else click.style(line, bold=True)
+
+
+def is_plain() -> bool:
+    """Tell whether colours are off: NO_COLOR (no-color.org), TERM=dumb."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def padded(cell: str, width: int) -> str:
+    return cell + " " * (width - cells(cell))
+
+
+def cut(line: str, across: int) -> str:
+    """Return the beginning of a line that fits into so many columns, with an ellipsis where something is left out."""
+    if cells(line) <= across:
+        return line
+    while line and cells(line) > across - 1:
+        line = line[: min(len(line) - 1, across)]
+    return line + "…"
 
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
     from launcher.cli.output import print_text
 
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print_text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    print_text(
+        "\n".join(
+            "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+    )
 
 
 def one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def age(stamp: str | None, now: datetime | None = None) -> str:
