@@ -26,7 +26,8 @@ from launcher.spec.model import Gpus, Resources
 from launcher.target import facts as facting
 from launcher.target.check import compare, refusal
 from launcher.target.facts import Facts, RuntimeFact
-from launcher.target.survey import survey
+from launcher.target.survey import offset_s, survey
+from tests.object_stores import ObjectStore
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 CUDA = Gpu(
@@ -161,7 +162,10 @@ def test_this_machine_is_asked_and_left_as_it_was(lock: Lock, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("place", "problem"),
-    [("s3://bucket", "`s3://` stores are not there yet"), ("/dev/null/store", "/dev/null can't be written")],
+    [
+        ("ftp://x/y", "`ftp://` is no kind of store that launcher knows"),
+        ("/dev/null/store", "/dev/null can't be written"),
+    ],
 )
 def test_a_store_that_can_not_be_written(lock: Lock, tmp_path: Path, place: str, problem: str) -> None:
     assert survey(lock, Cache(tmp_path), [], store=place).store_problem == problem
@@ -171,6 +175,26 @@ def test_a_store_that_is_still_to_be_made_is_not_made(lock: Lock, tmp_path: Path
     place = tmp_path / "a" / "store"
     found = survey(lock, Cache(tmp_path), [], store=str(place))
     assert (found.store_problem, found.clock_offset_s, place.parent.exists()) == (None, None, False)
+
+
+def test_a_bucket_is_asked_before_anything_is_built(
+    lock: Lock, tmp_path: Path, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.use(monkeypatch)
+    found = survey(lock, Cache(tmp_path), [], store=f"{s3.url}/deep/below")
+    assert found.store_problem is None
+    assert found.clock_offset_s is not None and abs(found.clock_offset_s) < 3
+    left = s3.client().list_objects_v2(Bucket=s3.bucket).get("Contents", [])
+    assert [entry["Key"] for entry in left] == ["deep/below/clock"]
+    missing = survey(lock, Cache(tmp_path), [], store="s3://nobody-made-this", whole=False)
+    assert missing.store_problem is not None and "there is no such bucket" in missing.store_problem
+    [told] = [finding for finding in compare(lock, ASKED, missing, Toolkits()) if finding.subject == "store"]
+    assert (told.verdict, told.hint) == ("refused", missing.store_hint)
+
+
+@pytest.mark.parametrize(("there", "expected"), [(100.0, 0), (99.5, 0), (90.0, 9.2), (130.0, -29.5)])
+def test_a_clock_of_whole_seconds_is_given_its_second(there: float, expected: float) -> None:
+    assert offset_s(there, 100.2, 100.5) == pytest.approx(expected)
 
 
 @pytest.fixture

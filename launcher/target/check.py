@@ -142,8 +142,8 @@ def store(facts: Facts) -> Iterator[Finding]:
         return
     if facts.store_problem is not None:
         hint = "name another by `store:`, --store or LAUNCHER_STORE, or make this one writable"
-        says = f"the store {facts.store} can't be written: {facts.store_problem}"
-        yield Finding(subject="store", verdict="refused", says=says, hint=hint)
+        says = f"the store {facts.store} can't be used: {facts.store_problem}"
+        yield Finding(subject="store", verdict="refused", says=says, hint=facts.store_hint or hint)
         return
     yield Finding(subject="store", verdict="ok", says=f"the store {facts.store} can be written")
     yield clock(facts.clock_offset_s)

@@ -40,6 +40,7 @@ class Facts:
     user_namespaces: str | None = None
     store: str | None = None
     store_problem: str | None = None
+    store_hint: str | None = None
     clock_offset_s: float | None = None
     data: Mapping[str, str] = field(default_factory=dict)
 

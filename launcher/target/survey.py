@@ -1,4 +1,7 @@
-"""Asks this machine for the facts that a check compares: every question is bounded, and none changes anything."""
+"""Asks this machine and the store for the facts that a check compares: every question is bounded.
+
+Nothing is changed here. A bucket shows only by writing whether it can be written: that is taken back.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from launcher import access as accesses
 from launcher import store as stores
 from launcher.cache import Cache
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, StoreError
 from launcher.gpu.model import Node
 from launcher.gpu.probe import probe
 from launcher.lock.model import Lock
@@ -41,7 +46,7 @@ def survey(
     Without `whole` it stops at the first runtime that works, and asks no program for its version; without `gpus` the
     driver is not asked: `run` needs no more, and has to be quick.
     """
-    problem, offset_s = asked_store(store)
+    asked = asked_store(store, cache, whole) if store else StoreFact()
     return Facts(
         target="local",
         architecture=architecture.here(),
@@ -54,8 +59,9 @@ def survey(
         runtimes=asked_runtimes(runtimes, whole),
         user_namespaces=sandbox.setting() or "",
         store=store,
-        store_problem=problem,
-        clock_offset_s=offset_s,
+        store_problem=asked.problem,
+        store_hint=asked.hint,
+        clock_offset_s=asked.clock_offset_s,
         data={name: unreadable(path) for name, path in (data or {}).items()},
     )
 
@@ -101,24 +107,56 @@ def absent_bytes(lock: Lock, cache: Cache) -> int | None:
     return sum(layer.size for layer in [*layers, *trees]) + sum(artifact.size for artifact in artifacts)
 
 
-def asked_store(place: str | None) -> tuple[str | None, float | None]:
-    """Return (why the store can't be written or None, seconds that our clock is ahead of its or None)."""
-    if place is None:
-        return None, None
+class StoreFact(NamedTuple):
+    """Why a store can't be used and what to do, None where it can; how many seconds our clock is ahead of its."""
+
+    problem: str | None = None
+    hint: str | None = None
+    clock_offset_s: float | None = None
+
+
+def asked_store(place: str, cache: Cache, whole: bool) -> StoreFact:
     try:
-        folder = stores.folder_of(place)
+        if (folder := stores.folder_of(place)) is not None:
+            return asked_folder(Path(folder))
+        return asked_bucket(place, cache, whole)
     except LauncherError as e:
-        return e.problems[0].message, None
-    if folder is None:
-        return "it is no folder", None
+        return StoreFact(e.problems[0].message, e.problems[0].hint)
+
+
+def asked_bucket(place: str, cache: Cache, whole: bool) -> StoreFact:
+    """Ask whether it answers and creates conditionally, and if `whole` what time it is there. Raises StoreError."""
+    from launcher.access.reach import reach
+
+    found = reach(accesses.of(place), cache)
+    if found.verdict == "refused":
+        return StoreFact(found.says, found.hint)
+    if not whole:
+        return StoreFact()
+    before = time.time()
     try:
-        if not Path(folder).exists():
-            above = nearest(Path(folder))
-            return (None if above.is_dir() and os.access(above, os.W_OK) else f"{above} can't be written"), None
+        there = accesses.open(place).now().timestamp()
+    except StoreError:
+        return StoreFact()
+    return StoreFact(clock_offset_s=offset_s(there, before, time.time()))
+
+
+def offset_s(there: float, before: float, after: float) -> float:
+    """Return how far ahead our clock is at least: the store told whole seconds, at some moment of the request."""
+    if before > there + 1:
+        return before - (there + 1)
+    return min(0.0, after - there)
+
+
+def asked_folder(folder: Path) -> StoreFact:
+    try:
+        if not folder.exists():
+            above = nearest(folder)
+            return StoreFact(None if above.is_dir() and os.access(above, os.W_OK) else f"{above} can't be written")
         with tempfile.TemporaryFile(dir=folder) as file:
-            return None, time.time() - os.fstat(file.fileno()).st_mtime
+            return StoreFact(clock_offset_s=time.time() - os.fstat(file.fileno()).st_mtime)
     except OSError as e:
-        return e.strerror or str(e), None
+        return StoreFact(e.strerror or str(e))
 
 
 def nearest(place: Path) -> Path:
