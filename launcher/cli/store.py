@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import click
 
+from launcher.cli.leftovers import gc
 from launcher.cli.output import json_option, print_json, print_text
 from launcher.cli.progress import choose_progress
 
 
 @click.group("store")
 def store() -> None:
-    """Look at a store."""
+    """Look at a store, and after it."""
+
+
+store.add_command(gc)
 
 
 @store.command("check")

@@ -7,11 +7,12 @@ taken over from. None of them is ever read; they only cost money.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
-from launcher.errors import ObjectMissingError, StoreError, UsageError
+from launcher.errors import ObjectMissingError, UsageError
 from launcher.records.model import Record
 from launcher.records.reading import load
 from launcher.runner import claims
@@ -22,12 +23,17 @@ from launcher.store.objects import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """An object that nothing counts on. `size` is in bytes; `why` says what it is."""
+    """Something that nothing counts on: an object, a file of a folder store, or an upload of an S3 store (its id).
+
+    `size` is in bytes, None where the store doesn't tell; `why` says what it is.
+    """
 
     key: str
-    size: int
+    size: int | None
     modified: datetime
     why: str
+    kind: Literal["object", "file", "upload"] = "object"
+    id: str | None = None
 
 
 def named(store: Store, run: str) -> tuple[Leftover, ...]:
@@ -35,7 +41,7 @@ def named(store: Store, run: str) -> tuple[Leftover, ...]:
 
     Of a run that is under way this names what is on its way, too: `removable` tells what may be deleted.
 
-    Raises StoreError, also when a manifest that counts can't be read: then nothing is known of the blobs.
+    Raises StoreError. Where a manifest that counts can't be read, nothing is known of what it names, so all is kept.
     """
     entries = store.list(keys.run(run))
     reached = reached_keys(store, run, [entry.key for entry in entries])
@@ -53,12 +59,12 @@ def reached_keys(store: Store, run: str, present: Sequence[str]) -> set[str]:
     outputs = {key for key in outputs if key == keys.output_manifest(run, attempt_of(key))}
     reached = counting | outputs
     for key, manifest in manifests(store, sorted(reached & set(present))):
-        of_outputs = key in outputs
-        for file in manifest["files"]:
-            if of_outputs:
-                reached.add(keys.output(run, attempt_of(key), file["path"]))
-            elif "sha256" in file:
-                reached.add(keys.blob(run, file["sha256"]))
+        if manifest is None:  # damaged: who knows what it named
+            return reached | {key for key in present if key.startswith((keys.blobs(run), keys.outputs(run)))}
+        if key in outputs:
+            reached |= {keys.output(run, attempt_of(key), file["path"]) for file in manifest["files"]}
+        else:
+            reached |= {keys.blob_of(run, file) for file in manifest["files"]}
     return reached
 
 
@@ -78,22 +84,20 @@ def recorded(store: Store, run: str) -> set[str]:
     return {str(shown["key"]) for shown in found if "key" in shown}
 
 
-def manifests(store: Store, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, list[dict[str, str]]]]]:
-    """Yield the manifests under some keys. Raises StoreError for one that can't be read."""
+def manifests(store: Store, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, list[dict[str, str]]] | None]]:
+    """Yield the manifests under some keys; None for one that can't be read."""
     for key, data in store.get_many(wanted):
         if data is None:
             continue  # deleted meanwhile, by `keep`
         try:
-            yield key, json.loads(data)
-        except ValueError as e:
-            hint = "nothing of this run is deleted; restore the manifest, or delete the run as a whole"
-            raise StoreError(f"{store.url}: {key} can't be read: {e}", hint=hint) from e
+            manifest = json.loads(data)
+            yield key, {"files": [dict(file) for file in manifest["files"]]}
+        except (KeyError, TypeError, ValueError):
+            yield key, None
 
 
 def reason(run: str, key: str) -> str | None:
     """Say what an object is that nothing reaches; None when it is reached by its name alone: events, logs, claims."""
-    if key == keys.collecting(run):
-        return "the mark of somebody who deleted"
     if key.startswith(keys.blobs(run)):
         return "a checkpoint's file that no manifest names"
     if key.startswith(keys.checkpoints(run)):
@@ -130,23 +134,13 @@ def is_resting(record: Record, older_than: timedelta, now: datetime) -> bool:
 
 
 def remove(store: Store, run: str, older_than: timedelta) -> tuple[Leftover, ...]:
-    """Delete what may be deleted of a run; return it.
+    """Delete what may be deleted of a run; return it. Raises StoreError.
 
-    A mark is set before the run is looked at. An attempt whose `queued` event that look doesn't see begins later, and
-    finds the mark, or all of it done: its runner trusts no listing of blobs that has the mark in it.
+    A later attempt is not harmed, whenever it begins: it relies on nothing that no manifest names
+    (`launcher.runner.contents`). Manifests go first: what is deleted half must not look whole.
     """
-    store.put(keys.collecting(run), b"{}")
-    try:
-        found = removable(store, run, older_than, store.now())
-        store.delete_many(in_order(found, run))
-    finally:
-        store.delete(keys.collecting(run))
+    found = removable(store, run, older_than, store.now())
+    manifests_of_nobody = [one.key for one in found if one.key.startswith(keys.checkpoints(run))]
+    store.delete_many(manifests_of_nobody)
+    store.delete_many([one.key for one in found if one.key not in set(manifests_of_nobody)])
     return found
-
-
-def in_order(found: Iterable[Leftover], run: str) -> list[str]:
-    """Return the keys, manifests first: what is deleted half must not look whole."""
-    return sorted(
-        (one.key for one in found if one.key != keys.collecting(run)),
-        key=lambda key: (not key.startswith(keys.checkpoints(run)), key),
-    )

@@ -18,7 +18,6 @@
     runs/<run>/metrics/<attempt>/<seq>.jsonl       metric chunks
     runs/<run>/blobs/sha256/<aa>/<sha256>          what checkpoints are made of, each content once ...
     runs/<run>/blobs/sha256/<aa>/<mark>/<sha256>   ... and under a mark when it came again (see `blob`)
-    runs/<run>/blobs/collecting                    somebody is deleting blobs: a listing that has this tells nothing
     runs/<run>/checkpoints/<attempt>-<seq>/manifest.json     written once, last
     runs/<run>/outputs/<attempt>/files/<path>
     runs/<run>/outputs/<attempt>/manifest.json     written once, last
@@ -144,9 +143,9 @@ def blobs(run_id: str) -> str:
     return run(run_id) + "blobs/"
 
 
-def collecting(run_id: str | None = None) -> str:
-    """Return the mark of whoever deletes: artifacts, or the blobs of a run. It sorts before all that it is about."""
-    return "collecting/artifacts" if run_id is None else blobs(run_id) + "collecting"
+def collecting() -> str:
+    """Return the key of the mark that whoever deletes artifacts sets first."""
+    return "collecting/artifacts"
 
 
 def checkpoints(run_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +14,13 @@ TEMPORARY = re.compile(r".+#\d+")  # seen by strace of obstore 0.12; no key of o
 
 
 class Scrap:
-    """A file that was never finished. `path` is absolute, `age_s` the seconds since it was last written to."""
+    """A file that was never finished. `path` is absolute, `modified` when it was last written to (Unix time, s)."""
 
-    __slots__ = ("age_s", "key", "path", "size")
+    __slots__ = ("key", "modified", "path", "size")
 
     def __init__(self, folder: str, path: str) -> None:
         status = os.lstat(path)
-        self.path, self.size, self.age_s = path, status.st_size, time.time() - status.st_mtime
+        self.path, self.size, self.modified = path, status.st_size, status.st_mtime
         self.key = os.path.relpath(path, folder)
 
 
@@ -36,7 +35,8 @@ def scraps(folder: str | None, below: str = "") -> Iterator[Scrap]:
                     yield Scrap(folder, os.path.join(place, name))
 
 
-def remove(scrap: Scrap) -> None:
-    """Delete an unfinished file; one that is gone is no error. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(scrap.path)
+def remove(folder: str, key: str) -> None:
+    """Delete an unfinished file of a folder store; one that is gone is no error. Raises OSError."""
+    if TEMPORARY.fullmatch(key):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, key))
