@@ -17,11 +17,15 @@ import pytest
 from launcher import store as stores
 from launcher.errors import DiskFullError, ObjectExistsError, ObjectMissingError, StoreError
 from launcher.store import keys
+from launcher.store.access import Access
 from launcher.store.objects import Store, translated
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        server = request.getfixturevalue("s3")
+        return stores.open(Access(server.url + "/below/here", server.settings), lambda: server.credentials)
     return stores.open("memory://" if request.param == "memory" else str(tmp_path / "store"))
 
 
@@ -94,6 +98,8 @@ def test_lists_are_sorted_and_end_at_a_slash(store: Store) -> None:
     assert [(entry.key, entry.size) for entry in store.list("runs/a/")] == [("runs/a/y/z", 2)]
     assert [entry.key for entry in store.list()] == ["other", "runs/a/y/z", "runs/ab/x", "runs/b/x"]
     assert store.folders("runs/") == ("a", "ab", "b")
+    assert [entry.key for entry in store.list("runs/", after="runs/a/y/z")] == ["runs/ab/x", "runs/b/x"]
+    assert [entry.key for entry in store.list(after="runs/ab")] == ["runs/ab/x", "runs/b/x"]
     assert (store.list("none/"), store.folders("none/")) == ([], ())
     store.delete("runs/b/x")
     assert store.list("runs/b/") == []
