@@ -38,7 +38,7 @@ def whole(bench: Bench) -> int:
         for file in json.loads(bench.store.get(key))["files"]:
             if "link" in file:
                 continue
-            assert sha256_bytes(bench.store.get(keys.blob(bench.run, file["sha256"]))) == file["sha256"]
+            assert sha256_bytes(bench.store.get(keys.blob_of(bench.run, file))) == file["sha256"]
     for entry in bench.store.list(f"runs/{bench.run}/blobs/"):
         assert sha256_bytes(bench.store.get(entry.key)) == entry.key.rpartition("/")[2]
     return len(manifests)
@@ -223,7 +223,7 @@ def test_one_that_is_renamed_over_all_the_time_is_taken_all_the_same(bench: Benc
         (bench.cwd / "go").touch()
         process.communicate(timeout=20)
     assert whole(bench) >= 3
-    assert not list((bench.folder / "spool").glob("taking-*"))
+    assert not list((bench.folder / "spool" / "held").iterdir())
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(3)", "os._exit(137)"])

@@ -59,6 +59,7 @@ class Attempt:
         self.times: dict[str, float] = {**TIMES, **told.get("times", {})}
         self.lease_s = float(self.times.get("lease_s") or LEASE_BEATS * self.times["heartbeat_s"])
         self.limits: dict[str, int] = told.get("limits", {})
+        self.own_session = bool(told.get("own_session", False))  # nobody else's processes share the runner's session
         if not self.run or not self.argv or self.number < 1:
             raise ValueError("run and argv must not be empty, and attempts count from 1")
 

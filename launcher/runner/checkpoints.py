@@ -1,30 +1,23 @@
-"""Checkpoints: what lies finished in `checkpoints/` goes to the store; the newest whole one comes back.
+"""Checkpoints: which of what lies in `checkpoints/` is finished, so that it may be taken.
 
 A checkpoint is a file or a folder directly in `checkpoints/`. Names that begin with `.` or end in `.tmp` or `.part`
 are being written and are left alone: write there and rename, and it is finished at once. Others are when they were
 closed and unchanged for some seconds, or when the command has ended by itself: one that it was perhaps still writing
-when it was cut off is not taken. One that changes later is taken again, as a newer one.
+when it was cut off is not taken, nor one that is half by its own format. One that changes later is taken again, as a
+newer one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
-from launcher.runner.blobs import ChangedError, upload, walk
-from launcher.runner.clock import stamp
+from launcher.runner.blobs import walk
 from launcher.runner.renames import Renames
-from launcher.store import keys
+from launcher.runner.wholeness import half
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from launcher.runner.attempt import Attempt
-    from launcher.store.objects import Store
-
     Signature = tuple[tuple[str, int, int, int], ...]
 
 UNFINISHED = (".tmp", ".part")
@@ -86,9 +79,15 @@ class Watch:
             replaced = replaces(sign, before) or replaces(sign, self.taken.get(name, ()))
             self.seen[name] = (sign, since if before == sign else now)
             quiet_s = 0.0 if replaced else self.quiet_time(name, sign)
-            if final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name)):
+            quiet = final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name))
+            if quiet and not half(os.path.join(self.folder, name)):
                 found.append((name, sign))
         return found
+
+    def half_ones(self) -> list[str]:
+        """Return what is new and, by its own format, was never written to its end."""
+        names = [name for name in candidates(self.folder) if self.taken.get(name) != signature(self.folder, name)]
+        return [name for name in names if half(os.path.join(self.folder, name))]
 
     def doubtful(self, wall_s: float) -> list[str]:
         """Return what is new and was perhaps being written when the command was cut off at `wall_s` (Unix time):
@@ -148,56 +147,3 @@ def written_target(descriptor: str) -> str:
     except (OSError, StopIteration, ValueError):
         return ""
     return target if flags & os.O_ACCMODE else ""
-
-
-def commit(
-    store: Store, attempt: Attempt, name: str, seq: int, seen: Signature, moved: Callable[[], None]
-) -> dict[str, Any]:
-    """Put a checkpoint into the store, its manifest last; return the manifest.
-
-    Raises ChangedError when it changed meanwhile: then there is no manifest, so for every reader no checkpoint.
-    """
-    full = os.path.join(attempt.path("checkpoints"), name)
-    kind = "tree" if os.path.isdir(full) else "file"
-    with held(full, attempt.path("spool", f"taking-{seq}"), kind) as full:
-        base = "" if kind == "tree" else name
-        files = [
-            upload(store, file, lambda sha256: keys.blob(attempt.run, sha256), moved)
-            for file in walk(full, base)
-            if file.kind != "other"
-        ]
-        if tuple(found.signature for found in walk(full, base)) != seen:
-            raise ChangedError(f"the checkpoint {name} changed while it was read")
-    manifest = {
-        "version": 1,
-        "name": name,
-        "kind": kind,
-        "attempt": attempt.number,
-        "seq": seq,
-        "time": stamp(),
-        "bytes": sum(file.get("size", 0) for file in files),
-        "files": files,
-    }
-    store.create(keys.checkpoint(attempt.run, attempt.number, seq), json.dumps(manifest).encode())
-    return manifest
-
-
-@contextlib.contextmanager
-def held(full: str, link: str, kind: str) -> Iterator[str]:
-    """Hold on to a file by a second name while it is read: a newer one may be renamed over it meanwhile.
-
-    Give the name to read it by: the first one for folders, and where the file system has no hard links.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(link)
-    try:
-        if kind != "file":
-            raise OSError
-        os.link(full, link, follow_symlinks=False)
-    except OSError:
-        yield full
-        return
-    try:
-        yield link
-    finally:
-        os.unlink(link)

@@ -35,6 +35,8 @@ class Held:
         self.kind = "file"
         self.bytes = sum(size for _, size, _, _ in sign)
         self.manifest: dict[str, Any] | None = None  # once all is hashed
+        self.rows = 0  # of metrics, by when it was taken
+        self.sent: list[int] = []  # sizes of its files that got into the store
         self.tries = 0
 
     def seal(self, manifest: dict[str, Any]) -> None:

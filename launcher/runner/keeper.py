@@ -3,62 +3,80 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 
-from launcher.runner import checkpoints, fold, history, host, outputs
-from launcher.runner.blobs import ChangedError
+from launcher.runner import checkpoints, fold, history, holding, host, outputs, priority
+from launcher.runner.attempt import AttemptError
+from launcher.runner.backoff import Backoff
+from launcher.runner.bandwidth import Bandwidth
+from launcher.runner.blobs import ChangedError, Sender
+from launcher.runner.claims import Superseded
 from launcher.runner.clock import say
+from launcher.runner.outbox import reason
+from launcher.runner.shipping import TRIES, Shipper, heals
 from launcher.runner.standing import Standing
 from launcher.store import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import threading
     from typing import Any
 
     from launcher.runner.attempt import Attempt
-    from launcher.runner.blobs import Found
     from launcher.runner.outbox import Outbox
     from launcher.runner.renames import Renames
     from launcher.runner.tally import Tally
 
-TRIES = 5
 FRAMEWORKS_BYTES = 1 << 16
 
 
 class Keeper:
-    """Runs in its own thread, so that a checkpoint of many gigabytes never holds back logs and heartbeats."""
+    """Runs in its own thread, with another one that ships, so that a checkpoint of many gigabytes holds back neither
+    logs and heartbeats, nor the taking of the next one."""
 
     def __init__(
-        self,
-        attempt: Attempt,
-        outbox: Outbox,
-        tally: Tally,
-        standing: Standing | None,
-        renames: Renames | None,
+        self, attempt: Attempt, outbox: Outbox, tally: Tally, standing: Standing | None, renames: Renames | None
     ) -> None:
         self.attempt, self.outbox, self.tally = attempt, outbox, tally
         self.standing = standing or Standing(attempt, outbox)
         quiet = attempt.times["quiet_s"], attempt.times["quiet_folder_s"]
         self.watch = checkpoints.Watch(attempt.path("checkpoints"), *quiet, self.standing.signatures, renames)
+        self.bandwidth = Bandwidth(attempt.job.get("bandwidth"))
+        self.sender = Sender(outbox.freight, self.bandwidth)
+        self.shipper = Shipper(attempt, outbox, self.standing, self.sender, self.lose, self.fence)
+        self.outputs = outputs.Shipment(attempt, outbox, self.sender, self.lose)
         self.seq = 0
-        self.after_failure = 0.0  # look again not before, in monotonic seconds
         self.missing: list[str] = []  # what did not get into the store, and why
+        self.fenced: AttemptError | None = None  # why nothing of this attempt counts any more
         self.ending = False
         self.told: set[str] = set()
 
     def work(self, ending: threading.Event) -> None:
         """Keep until the command has ended, then finish."""
+        priority.give_way()
+        if not ending.is_set():
+            priority.session_gives_way(self.attempt.own_session)
         try:
+            self.guarded("what was held before", lambda: holding.sweep(self.attempt))
             self.guarded("host facts", self.tell_host)
+            shipping = threading.Thread(target=self.shipper.work, daemon=True)
+            shipping.start()
             while not ending.wait(self.attempt.times["look_s"]):
-                self.guarded("checkpoints", lambda: self.keep_checkpoints(final=False))
-            self.ending = True
-            self.finish()
+                self.guarded("checkpoints", lambda: self.take_checkpoints(final=False))
+            self.begin_end()
+            self.finish(shipping)
         except Exception as e:  # a bug here must not change how the run ends, and must not be silent
             say(f"what remained could not be stored: {type(e).__name__}: {e}")
             self.missing.append(f"{type(e).__name__}: {e}")
             self.close()
+
+    def begin_end(self) -> None:
+        """The command is gone: nobody is to be spared any more."""
+        self.ending = True
+        self.bandwidth.lift()
+        priority.session_gives_way(self.attempt.own_session, 0)
+        self.outbox.freight.restart()
 
     def guarded(self, what: str, action: Any) -> None:
         """Do something whose failure must not stop the rest; tell each failure once."""
@@ -71,7 +89,8 @@ class Keeper:
                 self.outbox.event("problem", text=problem)
 
     def tell_host(self) -> None:
-        self.outbox.event("host", facts={**host.facts(), **self.attempt.host})
+        limits = {"hold_bytes": self.shipper.most_bytes}
+        self.outbox.event("host", facts={**host.facts(), **self.attempt.host}, limits=limits)
 
     def tell_frameworks(self) -> None:
         """Tell which frameworks a strict run imported: of the process that saw the largest world."""
@@ -85,15 +104,20 @@ class Keeper:
             merged = {name: value for line in lines for name, value in line.items()}
             self.outbox.event("frameworks", facts={**merged, "world_size": world})
 
-    def finish(self) -> None:
+    def finish(self, shipping: threading.Thread) -> None:
         """Store what remains: checkpoints, outputs, the last events, and the record as the last of all."""
         if self.tally.cut_off_at is not None:
             self.leave_doubtful(self.tally.cut_off_at)
-        for attempt_left in reversed(range(TRIES)):
-            if self.keep_checkpoints(final=True, last=attempt_left == 0):
+        for _ in range(TRIES):
+            if self.take_checkpoints(final=True):
                 break
             time.sleep(self.attempt.times["retry_s"])
-        self.keep_outputs()
+        self.leave_half()
+        self.shipper.close()
+        shipping.join()
+        self.give_up_changed()
+        if self.fenced is None:
+            self.keep_outputs()
         self.guarded("frameworks", self.tell_frameworks)
         self.tally.collect(self.outbox, final=True)
         self.close()
@@ -108,102 +132,120 @@ class Keeper:
             self.outbox.event("problem", text=text)
             say(f"{text}; write beside and rename, and it is whole at any moment")
 
-    def close(self) -> None:
-        self.outbox.event("closed", missing=[*self.missing, *self.outbox.lost], **self.tally.as_json())
+    def leave_half(self) -> None:
+        """Tell of what by its own format was not written to its end, and is not taken."""
+        for name in self.watch.half_ones():
+            self.outbox.event("problem", text=f"the checkpoint {name} is not kept: it was not written to its end")
+            say(f"the checkpoint {name} is not kept: it was not written to its end")
 
-    def keep_checkpoints(self, final: bool, last: bool = False) -> bool:
-        """Store the checkpoints that are finished. Return whether none was refused."""
-        now = time.monotonic()
-        if not final and now < self.after_failure:
-            return False
+    def close(self) -> None:
+        """Tell that nothing more comes, and what did not get into the store."""
+        unwanted = [f"checkpoint {held.name}: {self.fenced}" for held in self.shipper.waiting]
+        self.outbox.event("closed", missing=[*self.missing, *unwanted, *self.outbox.lost], **self.tally.as_json())
+
+    def take_checkpoints(self, final: bool) -> bool:
+        """Take hold of the checkpoints that are finished. Return whether all of them could be taken."""
+        if self.fenced is not None:
+            return True
+        for name in self.shipper.written_to():
+            self.watch.taken.pop(name, None)
         good = True
-        for name, sign in self.watch.finished(now, final):
+        for name, sign in self.watch.finished(time.monotonic(), final):
             try:
-                self.keep_checkpoint(name, sign)
-            except Exception as e:  # retried: changed meanwhile, or the store refused
+                held = holding.hold(self.attempt, name, self.seq, sign)
+            except ChangedError:  # the next look will find it quiet, or renamed
                 good = False
-                if not isinstance(e, ChangedError):  # the next look will find it quiet, or renamed
-                    self.after_failure = time.monotonic() + 5
-                self.not_kept(f"checkpoint {name}", e, last)
+                continue
+            held.rows = self.tally.summary.rows
+            self.watch.taken[name] = sign
+            self.seq += 1
+            self.shipper.add(held)
         return good
 
-    def keep_checkpoint(self, name: str, sign: checkpoints.Signature) -> None:
+    def give_up_changed(self) -> None:
+        """Tell of checkpoints that somebody still wrote to when the command had ended."""
+        for name in self.shipper.written_to():
+            self.lose(f"checkpoint {name}: changed while it was stored")
+
+    def keep_outputs(self) -> None:
+        before = len(self.missing)
+        lines = self.outputs.work()
+        told = outputs.manifest(self.attempt, lines, self.missing[before:])
+        if lines or told["missing"]:
+            self.stubbornly("the outputs' manifest", lambda: self.commit_outputs(told))
+
+    def commit_outputs(self, told: dict[str, Any]) -> None:
+        """Write the manifest, if the run is still ours."""
         store = self.outbox.store()
         claim = self.standing.take()
         claim.check(store)
-        manifest = checkpoints.commit(store, self.attempt, name, self.seq, sign, self.outbox.moved)
+        outputs.commit(store, self.attempt, told)
         claim.check(store)
-        self.watch.taken[name] = sign
-        key = keys.checkpoint(self.attempt.run, self.attempt.number, self.seq)
-        self.seq += 1
-        files = len(manifest["files"])
-        self.outbox.event(
-            "checkpoint", name=name, number=manifest["seq"], key=key, bytes=manifest["bytes"], files=files
-        )
-        self.standing.retention.apply(store, key, manifest)
-
-    def keep_outputs(self) -> None:
-        folder = self.attempt.path("outputs")
-        found = outputs.kept(folder, self.attempt.job.get("outputs", ["**"]))
-        lines, before = [], len(self.missing)
-        for file in found:
-            line = self.keep_output(file)
-            if line is not None:
-                lines.append(line)
-        told = outputs.manifest(self.attempt, lines, self.missing[before:])
-        if lines or told["missing"]:
-            key = keys.output_manifest(self.attempt.run, self.attempt.number)
-            self.stubbornly("the outputs' manifest", lambda: outputs.commit(self.outbox.store(), self.attempt, told))
-            facts = {name: told[name] for name in ("digest", "bytes", "missing")}
-            self.outbox.event("outputs", key=key, files=len(lines), **facts)
-
-    def keep_output(self, file: Found) -> dict[str, Any] | None:
-        if file.kind == "other":
-            self.missing.append(f"output {file.path}: is no file, folder or link")
-            return None
-        found: list[dict[str, Any]] = []
-        ship = lambda: found.append(outputs.ship(self.outbox.store(), self.attempt, file, self.outbox.moved))  # noqa: E731
-        self.stubbornly(f"output {file.path}", ship)
-        return found[0] if found else None
+        key = keys.output_manifest(self.attempt.run, self.attempt.number)
+        facts = {name: told[name] for name in ("digest", "bytes", "missing")}
+        self.outbox.event("outputs", key=key, files=len(told["files"]), **facts)
 
     def stubbornly(self, what: str, action: Any) -> None:
-        """Do something a few times until it works; note it as missing if it never does."""
-        for left in reversed(range(TRIES)):
+        """Do something until it works; note it as missing if waiting does not heal what stands against it.
+
+        The main thread's patience ends this when nothing moves for too long.
+        """
+        backoff, left = Backoff(self.attempt.times["retry_s"]), TRIES
+        while True:
             try:
                 action()
                 return
+            except AttemptError as e:
+                self.fence(e)
+                return
             except Exception as e:
-                self.not_kept(what, e, last=left == 0)
-            if left:
-                time.sleep(self.attempt.times["retry_s"] * 2.0 ** (TRIES - 1 - left))
+                left -= not heals(e)
+                if not left:
+                    self.lose(f"{what}: {reason(e)}")
+                    return
+            time.sleep(backoff.pause_s())
 
-    def not_kept(self, what: str, error: Exception, last: bool) -> None:
-        why = f"{what}: {str(error).partition(chr(10))[0]}"
-        if last:
-            self.missing.append(why)
-            say(f"not in the store: {why}")
-        elif not self.ending:
-            self.outbox.event("problem", text=f"{why}; it is tried again")
+    def lose(self, why: str) -> None:
+        """Note what does not get into the store."""
+        self.missing.append(why)
+        say(f"not in the store: {why}")
+
+    def fence(self, why: AttemptError) -> None:
+        """Stop storing what counts, say why, and ask the command to stop: another attempt has the run."""
+        if self.fenced is not None:
+            return
+        self.fenced = why
+        if isinstance(why, Superseded):
+            self.outbox.event("superseded", **why.facts())
+        else:
+            self.outbox.event("problem", text=str(why))
+        say(f"{why}: what this attempt makes from now on counts for nobody, so it ends")
+        main = threading.main_thread().ident
+        if main is not None and not self.ending:
+            signal.pthread_kill(main, signal.SIGTERM)
 
     def write_record(self) -> None:
         """Fold the run's events, and write the record once all of them are in the store."""
         while not self.outbox.drained(1.0):
             pass  # the main thread's deadline ends this
-        if self.attempt.requeue and self.tally.stopped:
-            return  # the run goes on as another attempt
+        goes_on = self.attempt.requeue and self.tally.stopped  # as another attempt
+        if not goes_on and self.fenced is None:
+            self.stubbornly("the record", self.create_record)
+
+    def create_record(self) -> None:
+        """Write the record, if the run is still ours."""
         store = self.outbox.store()
+        self.standing.take().check(store)
         past = history.read(store, self.attempt.run, own=(self.attempt.number, self.outbox.posted))
         record = fold.fold(self.attempt.job, past.events, past.summaries)
-        self.stubbornly("the record", lambda: self.create_record(json.dumps(record, indent=1).encode()))
-
-    def create_record(self, data: bytes) -> None:
         try:
-            self.outbox.store().create(keys.record(self.attempt.run), data)
+            store.create(keys.record(self.attempt.run), json.dumps(record, indent=1).encode())
         except Exception as e:
             if type(e).__name__ != "ObjectExistsError":
                 raise  # else an older record stays, of a run that had ended and went on; the events tell the rest
 
     def pending(self) -> list[str]:
         """Return what is not in the store yet, by name: for the case that time runs out."""
-        left = [f"checkpoint {name}" for name, _ in self.watch.finished(time.monotonic(), final=True)]
-        return [*self.missing, *left]
+        held = [f"checkpoint {one.name}" for one in self.shipper.waiting]
+        held += [f"checkpoint {name}" for name, _ in self.watch.finished(time.monotonic(), final=True)]
+        return [*self.missing, *held, *(f"output {file.path}" for file in self.outputs.left)]

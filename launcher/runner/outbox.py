@@ -12,6 +12,7 @@ from collections import deque
 
 from launcher.runner.backoff import Backoff
 from launcher.runner.clock import say, stamp
+from launcher.runner.freight import Freight
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from launcher.runner.attempt import Attempt
-    from launcher.runner.claims import Claim
     from launcher.runner.spool import Chunk
     from launcher.store.objects import Store
 
@@ -48,9 +48,9 @@ class Outbox:
         self.changed = threading.Condition()
         self.opened: Store | None = None
         self.opening = threading.Lock()
-        self.claim: Claim | None = None  # the right to write what counts, once it is had
         self.failing: str | None = None  # why the last try failed
-        self.moved_at = time.monotonic()  # when something last got into the store
+        self.freight = Freight()  # the big things, which others send; and when anything last moved
+        self.thread = 0  # which one ships, by the kernel's number
         self.posted: list[dict[str, Any]] = []  # this attempt's events, for the record
         self.lost: list[str] = []  # what can't be shipped any more, and why
         self.seq = 0
@@ -81,11 +81,9 @@ class Outbox:
                 self.opened = store.open(told if isinstance(told, str) else from_json(told))
             return self.opened
 
-    def moved(self) -> None:
-        self.moved_at = time.monotonic()
-
     def work(self, every_s: float, pulse: Callable[[Outbox], None]) -> None:
         """Ship for ever; call `pulse` about every `every_s` seconds."""
+        self.thread = threading.get_native_id()
         backoff = Backoff(self.attempt.times["retry_s"])
         while True:
             pulse(self)
@@ -111,7 +109,7 @@ class Outbox:
                 self.refused(item, e)
                 return False
             self.failing = None
-            self.moved()
+            self.freight.moved()
             with self.changed:
                 self.waiting.popleft()
                 self.changed.notify_all()

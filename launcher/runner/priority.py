@@ -37,12 +37,12 @@ def library_gives_way(but: set[int]) -> None:
                 yield_to_others(int(name))
 
 
-def session_gives_way(nice: int = NICE) -> None:
+def session_gives_way(own: bool, nice: int = NICE) -> None:
     """Set the weight of the runner's session against the command's, which is another one (sched(7), autogroup).
 
-    Only when the session is the runner's own: a shell that the runner was started from must not get slow. With 0,
-    take it back, which the kernel allows everybody.
+    Only when the session is the runner's own, as it sees itself or as it was told: a shell that it was started from
+    must not get slow. With 0, take it back, which the kernel allows everybody.
     """
-    if os.getpid() in (1, os.getsid(0)):
+    if own or os.getpid() == os.getsid(0):
         with contextlib.suppress(OSError), open(AUTOGROUP, "w") as stream:
             stream.write(str(nice))

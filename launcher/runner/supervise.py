@@ -11,10 +11,11 @@ import threading
 import time
 
 from launcher import __version__
-from launcher.runner import attempt as attempts
 from launcher.runner import alive, command, folder
+from launcher.runner import attempt as attempts
 from launcher.runner.clock import say
 from launcher.runner.environment import command_environment
+from launcher.runner.freight import Progress
 from launcher.runner.outbox import Item, Outbox
 from launcher.runner.renames import Renames
 from launcher.runner.signals import Signals
@@ -158,16 +159,20 @@ class Supervisor:
         """Wait until everything is in the store, or until it is clear that this takes too long."""
         self.ending.set()
         ended_at = time.monotonic()
+        progress = Progress(self.outbox.freight)
         while not self.finished.wait(0.1):
             self.signals.take()
+            progress.tick(len(self.outbox.waiting), self.outbox.failing)
             if self.signals.enough or time.monotonic() > self.deadline(ended_at):
+                progress.over()
                 self.give_up()
                 return
+        progress.over()
 
     def deadline(self, ended_at: float) -> float:
         """Patience counts from the last thing that moved: a large checkpoint may take as long as it takes."""
         patience_s = self.attempt.times["flush_s" if self.signals.stopped_at is None else "stop_flush_s"]
-        return max(ended_at, self.outbox.moved_at) + patience_s
+        return max(ended_at, self.outbox.freight.moved_at) + patience_s
 
     def give_up(self) -> None:
         """Say what did not get into the store; the run's folder keeps a note of it."""
