@@ -13,8 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import access, records, target
+from launcher import access, records, target, vault
 from launcher.cli.output import print_json
+from launcher.cli.progress import choose_progress
 from launcher.cli.settings import settings
 from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
@@ -61,18 +62,6 @@ def keep(opened: Store, key: str, data: bytes | Path) -> None:
             opened.create(key, data)
 
 
-def remember_data(cache: Cache, pins: Mapping[str, str], paths: Mapping[str, Path]) -> None:
-    """Note where this machine has an input: records name digests only, so that they mean something elsewhere."""
-    for name, sha256 in pins.items():
-        if name in paths:
-            cache.write_note("data-places", sha256, str(paths[name]))
-
-
-def recalled_data(cache: Cache, sha256: str) -> Path | None:
-    noted = cache.note("data-places", sha256)
-    return Path(noted) if isinstance(noted, str) else None
-
-
 def execute(
     work: Work,
     opened: Store,
@@ -96,6 +85,8 @@ def execute(
             f"somebody else has begun attempt {attempt} of {run}", hint=f"`launcher logs -f {run}` follows it"
         )
     try:
+        with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
+            vault.stay(named(work, cache, facts), opened, choose_progress())
         with passing_on() as going, stdout_for_json(as_json):
             process = local.start(work)
             going.follow(process)
@@ -121,6 +112,12 @@ def execute(
         process.discard()
     report(record, local.folder(run), as_json)
     return ending.exit_code
+
+
+def named(work: Work, cache: Cache, facts: Mapping[str, object] | None) -> dict[str, Path]:
+    """Return the artifacts that only this run names: its code, and the patch of that where this machine has it."""
+    patch = cache.find("artifacts", str(facts["patch"])) if facts and facts.get("patch") else None
+    return {work.job.code: work.code, **({patch.name: patch} if patch else {})}
 
 
 @contextlib.contextmanager

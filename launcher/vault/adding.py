@@ -79,6 +79,11 @@ def put(
     added = send(places, store, progress)
     for key, data in references.items():
         store.put(key, data)
+    return stay(places, store, progress, added)
+
+
+def stay(places: Mapping[str, Path], store: Store, progress: Progress = SILENT, added: Added = NOTHING) -> Added:
+    """Send files again that somebody deleted before their references were there. To be called once those are."""
     while outlasted(store, progress):
         added = again(added, send(places, store, progress))
     return added
