@@ -45,5 +45,9 @@ class Contents:
     def deleting(self, sha256: str, key: str) -> None:
         """Note, before it is asked for, that an object is deleted: if its content comes again, it gets another key."""
         if sha256 in self.marks and self.key(sha256) == key:
-            del self.marks[sha256]
-            self.turns[sha256] = self.turns.get(sha256, 0) + 1
+            self.retire(sha256)
+
+    def retire(self, sha256: str) -> None:
+        """Never use the present key of a content again."""
+        self.marks.pop(sha256, None)
+        self.turns[sha256] = self.turns.get(sha256, 0) + 1
