@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FULL = ("os error 28)", "os error 122)")  # ENOSPC, EDQUOT
 STATUS = re.compile(r"status code: (\d{3})|status: (\d{3}),")
-CODE = re.compile(r"<Code>(\w+)</Code>|\"reason\": ?\"(\w+)\"")
+CODE = re.compile(r"<Code>(\w+)</Code>|\"reason\": ?\"(\w+)\"|\(code: (\w+)\)")  # the last of a deletion of many
 MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>|\"message\": ?\"([^\"]{1,300})\"")
 METADATA = re.compile(r"https?://(169\.254\.|metadata\.google|\[fd00:ec2)")  # where instance roles are asked for
 QUERY = re.compile(r"(https?://[^\s?]+)\?[^\s)]*")
@@ -96,6 +96,7 @@ TRANSPORT: tuple[tuple[str, str, str, str], ...] = (
         "the server does not speak TLS",
         "write http:// in the endpoint; asked was {where}",
     ),
+    ("non-partial response", "store", "the server sends a whole object where a part was asked for", ""),
     ("redirect without LOCATION", "access", "the bucket lies in another region", REGION),
     ("dns error", "unreachable", "the host's name is not known", AGAIN),
     ("ConnectionRefused", "unreachable", "the connection was refused", AGAIN),
