@@ -37,9 +37,12 @@ VERBS: dict[str, Verb] = {
     "rerun": verb("rerun", "Run a recorded run again, from its record."),
     "rebuild": verb("rebuild", "Build the image of a lock again, and compare it bit by bit."),
     "ls": verb("ls", "List runs."),
+    "table": verb("table", "Compare runs: parameters that differ, and metrics."),
+    "status": verb("status", "Say what runs now, and what failed."),
     "show": verb("show", "Show the record of a run."),
     "logs": verb("logs", "Print or follow the logs of a run."),
     "store": verb("store", "Look at a store: what it can do, and how fast."),
+    "get": verb("get", "Fetch what a run left: outputs, a checkpoint, logs."),
     "vault": verb("vault", "Keep the artifacts of a lock in a store."),
 }
 

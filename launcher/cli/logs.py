@@ -36,13 +36,13 @@ def logs(
     as_json: bool,
 ) -> None:
     """Print the logs of RUN (the newest without one), stdout and stderr in the order in which they came."""
-    from launcher import records
-    from launcher import store as stores
+    from launcher import access, records
+    from launcher.cli.runs import chosen
     from launcher.records import logs as reading
     from launcher.records.logs import finished
 
-    opened = stores.open_to_read(store)
-    found = records.find(opened, run)
+    opened = access.open_to_read(store)
+    found = chosen(opened, store, run)
     if follow:
         lines = reading.follow(opened, found, lambda: finished(records.load(opened, found)), attempt=attempt)
     else:

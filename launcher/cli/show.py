@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,11 +26,11 @@ def show(run: str | None, curves: tuple[str, ...], store: str | None, as_json: b
 
     The beginning of its id is enough; without one it is the newest run.
     """
-    from launcher import records
-    from launcher import store as stores
+    from launcher import access, records
+    from launcher.cli.runs import chosen
 
-    opened = stores.open_to_read(store)
-    record = records.load(opened, records.find(opened, run))
+    opened = access.open_to_read(store)
+    record = records.load(opened, chosen(opened, store, run))
     if curves:
         print_curves(opened, record, curves, as_json)
         return
@@ -38,7 +39,7 @@ def show(run: str | None, curves: tuple[str, ...], store: str | None, as_json: b
         return
     print_plain([line for line in facts(record) if line[1]])
     print_metrics(record)
-    for title, lines in sections(record):
+    for title, lines in sections(record, removed(opened, record)):
         print_text(f"\n{title}")
         for line in lines:
             print_text(f"  {one_line(line)}")
@@ -145,12 +146,29 @@ def print_metrics(record: Record) -> None:
     print_plain([heads, *rows])
 
 
-def sections(record: Record) -> list[tuple[str, list[str]]]:
-    """Return the lists below the facts, those that have something in them."""
-    checkpoints = [
-        f"{told['name']}  {size(told['bytes'])}  {told['time']}  attempt {told['attempt']}"
-        for told in record.checkpoints
+def removed(store: Store, record: Record) -> list[str]:
+    """Say which checkpoints `keep` removed: how many, and the newest of them."""
+    from launcher.records.choosing import forgotten
+
+    found = forgotten(store, record.run) if record.checkpoints else []
+    if not found:
+        return []
+    last = found[-1]
+    return [
+        f"{len(found)} more removed by `keep`, {size(sum(told['bytes'] for told in found))}: the last {last['name']}"
     ]
+
+
+def checkpoint(told: Mapping[str, Any]) -> str:
+    from launcher.runner.keeping import step_of
+
+    step = step_of(told["name"], told["number"])
+    return f"{told['name']}  step {step}  {size(told['bytes'])}  {told['time']}  attempt {told['attempt']}"
+
+
+def sections(record: Record, removed: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
+    """Return the lists below the facts, those that have something in them."""
+    checkpoints = [*map(checkpoint, record.checkpoints), *removed]
     attempts = [attempt(told) for told in record.attempts] if len(record.attempts) > 1 else []
     problems = [problem for told in record.attempts for problem in told.problems]
     bad = record.metrics.get("bad", 0)

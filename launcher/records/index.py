@@ -26,20 +26,24 @@ from launcher.digest import canonical_json, sha256_bytes
 VERSION = 1
 BUSY_S = 5.0
 STRAY_S = 3600.0  # a file that is not the current one: perhaps somebody is just making it
-COLUMNS = "run, name, state, began, at, final, asked, told, carry, seal"
+COLUMNS = "run, name, state, began, ended, at, final, asked, told, carry, seal"
 TABLES = f"""
-CREATE TABLE runs (run TEXT PRIMARY KEY, name TEXT, state TEXT NOT NULL, began TEXT NOT NULL, at INTEGER NOT NULL,
-  final INTEGER NOT NULL, asked REAL NOT NULL, told TEXT NOT NULL, carry TEXT, seal INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (
+  run TEXT PRIMARY KEY, name TEXT, state TEXT NOT NULL, began TEXT NOT NULL, ended TEXT, at INTEGER NOT NULL,
+  final INTEGER NOT NULL, asked REAL NOT NULL, told TEXT NOT NULL, carry TEXT, seal INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX newest ON runs (began DESC, run DESC);
+CREATE INDEX states ON runs (state, name);
 CREATE INDEX open_ones ON runs (run) WHERE final = 0;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
 WRITE = f"""
-INSERT INTO runs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run) DO UPDATE SET
-  name = excluded.name, state = excluded.state, began = excluded.began, at = excluded.at, final = excluded.final,
-  asked = excluded.asked, told = excluded.told, carry = excluded.carry, seal = excluded.seal
-  WHERE ? OR excluded.at > runs.at OR (excluded.at = runs.at AND excluded.final >= runs.final)
+INSERT INTO runs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run) DO UPDATE SET
+  name = excluded.name, state = excluded.state, began = excluded.began, ended = excluded.ended, at = excluded.at,
+  final = excluded.final, asked = excluded.asked, told = excluded.told, carry = excluded.carry, seal = excluded.seal
+WHERE ? OR excluded.at > runs.at OR (excluded.at = runs.at AND excluded.final >= runs.final)
 """
 
 
@@ -54,6 +58,7 @@ class Row(NamedTuple):
     name: str | None
     state: str
     began: str
+    ended: str | None
     at: int  # attempt and number of the last event that is in it, to tell newer from older
     final: int  # 1: only another attempt can change it
     asked: float  # when the store was last asked about it, Unix time

@@ -14,6 +14,10 @@ from launcher.store.objects import Store
 
 Stream = Literal["stdout", "stderr"]
 POLL_S = 0.5
+SLOWER = 1.5  # each time that nothing has come
+SLOWEST_S, SLOWEST_FOLDER_S = 5.0, 1.0
+WINDOW = 64  # chunks read at once
+MOST_LATE = 512  # chunks after one that is missing, until nobody waits for that any more
 LATE_S = 120.0  # after its end a run that is still storing has so long before nobody waits for it any more
 
 
@@ -39,8 +43,7 @@ def parse(chunk: bytes, attempt: int) -> Iterator[Line]:
 
 def read(store: Store, run: str, *, attempt: int | None = None) -> Iterator[Line]:
     """Return what is there now, in order."""
-    seen: set[str] = set()
-    yield from unread(store, run, attempt, seen)
+    yield from Reader(store, run, attempt).new_lines()
 
 
 def follow(
@@ -51,21 +54,65 @@ def follow(
     attempt: int | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Line]:
-    """Return lines as they come, until `ended` and all is read."""
-    seen: set[str] = set()
+    """Return lines as they come, until `ended` and all is read.
+
+    While nothing comes a store is asked more and more seldom, down to every SLOWEST_S; whether the run has ended,
+    which costs several requests, is asked only then.
+    """
+    reader, pause_s = Reader(store, run, attempt), POLL_S
+    slowest_s = SLOWEST_S if store.folder is None else SLOWEST_FOLDER_S
     while True:
-        over = ended()  # asked before reading: what came before the end is then surely read
-        yield from unread(store, run, attempt, seen)
-        if over:
+        before = reader.chunks
+        yield from reader.new_lines()
+        if reader.chunks > before:
+            pause_s = POLL_S
+        elif ended():
+            yield from reader.new_lines()  # what came before the end is then surely read
             return
-        pause(POLL_S)
+        else:
+            pause_s = min(pause_s * SLOWER, slowest_s)
+        pause(pause_s)
 
 
-def unread(store: Store, run: str, attempt: int | None, seen: set[str]) -> Iterator[Line]:
-    for entry in store.list(keys.logs(run, attempt)):
-        if entry.key not in seen:
-            seen.add(entry.key)
-            yield from parse(store.get(entry.key), keys.numbers(entry.key)[0])
+class Reader:
+    """Reads the chunks of a run's logs, each once: one listing tells what has come after the last one in order."""
+
+    def __init__(self, store: Store, run: str, attempt: int | None) -> None:
+        self.store, self.run, self.attempt = store, run, attempt
+        self.seen: set[str] = set()  # of those after `after`
+        self.after: str | None = None  # up to here, none is missing
+        self.chunks = 0
+
+    def new_lines(self) -> Iterator[Line]:
+        listed = [entry.key for entry in self.store.list(keys.logs(self.run, self.attempt), after=self.after)]
+        new = [key for key in listed if key not in self.seen]
+        for key, data in in_turn(self.store, new):
+            self.seen.add(key)
+            self.chunks += 1
+            yield from parse(data, keys.numbers(key)[0])
+        self.advance(listed)
+
+    def advance(self, listed: list[str]) -> None:
+        """Move on past the chunks that follow each other: before a gap one may still come."""
+        at = keys.numbers(self.after) if self.after else None
+        for key in listed:
+            attempt, number = keys.numbers(key)
+            if number and at != (attempt, number - 1):
+                break
+            at, self.after = (attempt, number), key
+        if len(self.seen) > MOST_LATE:  # what is still missing was lost
+            self.after = sorted(self.seen)[-WINDOW]
+        self.seen = {key for key in self.seen if self.after is None or key > self.after}
+
+
+def in_turn(store: Store, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield objects in the order of their keys, read many at a time; those that are gone are passed over."""
+    for start in range(0, len(wanted), WINDOW):
+        some = wanted[start : start + WINDOW]
+        found = dict(store.get_many(some)) if len(some) > 1 else {some[0]: store.get(some[0])}
+        for key in some:
+            if (data := found[key]) is not None:
+                yield key, data
 
 
 def finished(record: Record, now: float | None = None) -> bool:

@@ -70,11 +70,13 @@ class Runs:
         name: str | None = None,
         states: Collection[str] = (),
         since: float | None = None,
+        ended: float | None = None,
         limit: int | None = None,
     ) -> list[Brief]:
-        """Return runs, newest first: of one experiment, in one of some states, queued since a moment (Unix time)."""
-        where, values = condition(name, states if self.fresh else (), since)
-        end = "ORDER BY began DESC, run DESC" + (f" LIMIT {limit}" if limit is not None and self.fresh else "")
+        """Return runs, newest first: of one experiment, in one of some states, queued or ended since a Unix time."""
+        where, values = condition(name, states if self.fresh else (), since, ended)
+        whole = not self.fresh and states  # what had not ended is unknown then, whatever the index says
+        end = "ORDER BY began DESC, run DESC" + (f" LIMIT {limit}" if limit is not None and not whole else "")
         found = [self.told(row) for row in self.safely(lambda: self.index.rows(where, values, end))]
         if self.fresh:
             return found
@@ -124,7 +126,9 @@ class Runs:
         return action()
 
 
-def condition(name: str | None, states: Collection[str], since: float | None) -> tuple[str, list[object]]:
+def condition(
+    name: str | None, states: Collection[str], since: float | None, ended: float | None = None
+) -> tuple[str, list[object]]:
     """Return a condition of SQL with its values."""
     parts, values = ["1"], list[object]()
     if name is not None:
@@ -133,4 +137,6 @@ def condition(name: str | None, states: Collection[str], since: float | None) ->
         parts, values = [*parts, f"state IN ({', '.join('?' * len(states))})"], [*values, *states]
     if since is not None:
         parts, values = [*parts, "began >= ?"], [*values, stamp(int(since * 1e9))]
+    if ended is not None:
+        parts, values = [*parts, "ended >= ?"], [*values, stamp(int(ended * 1e9))]
     return " AND ".join(parts), values

@@ -48,8 +48,8 @@ def update(
 ) -> list[str]:
     """Bring an index up to date; return what was wrong with runs that can't be read.
 
-    `refresh` lists all runs and asks about every one that has not ended; `about` are runs to ask about in any case.
-    Raises a LauncherError of the store; what was learned until then stays.
+    `refresh` lists all runs and asks about every one that has not ended; `about` are beginnings of runs to ask about
+    in any case. Raises a LauncherError of the store; what was learned until then stays.
     """
     notes = index.notes()
     new = "updated" not in notes
@@ -66,7 +66,7 @@ def update(
     gone = set(known) - present - set(queued) if present is not None else set()
     wrong: list[str] = []
     read_fresh(index, store, fresh, now, wrong, progress)
-    ask_again(index, store, now, wrong, refresh, {keys.quoted(run) for run in about})
+    ask_again(index, store, now, wrong, refresh, tuple(keys.quoted(run) for run in about))
     told = {"updated": str(now), **({"whole": str(now)} if whole else {})}
     index.write(gone=gone, notes={**told, **({"journal": max(entries)} if entries else {})})
     return wrong
@@ -163,12 +163,12 @@ def row_of(told: Brief, carry: Carry | None, now: float, *, final: bool) -> Row:
     kept = None if final or carry is None else json.dumps(carry)
     name = told.name.encode("utf-8", "backslashreplace").decode() if told.name is not None else None
     run = keys.quoted(told.run)
-    return Row(run, name, told.state, told.when, place, int(final), now, to_text(told), kept)
+    return Row(run, name, told.state, told.when, told.ended, place, int(final), now, to_text(told), kept)
 
 
-def ask_again(index: Index, store: Store, now: float, wrong: list[str], every: bool, about: Collection[str]) -> None:
+def ask_again(index: Index, store: Store, now: float, wrong: list[str], every: bool, about: tuple[str, ...]) -> None:
     """Ask about the runs that had not ended: first whether anything is new, of all at once."""
-    rows = [row for row in index.rows("final = 0") if every or row.run in about or due(row, now)]
+    rows = [row for row in index.rows("final = 0") if every or row.run.startswith(about) or due(row, now)]
     carries = {row.run: json.loads(row.carry or "{}") for row in rows}
     wanted = {row.run: probes(keys.unquoted(row.run), carries[row.run], row.state) for row in rows}
     answers = dict(store.get_many(key for some in wanted.values() for key in some)) if rows else {}

@@ -1,0 +1,154 @@
+"""`launcher status`: how many runs are where, which run now and when they last gave a sign, and what failed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.cli.listing import age, duration, number, print_table, store_option
+from launcher.cli.ls import metrics, shown, state_of
+from launcher.cli.output import json_option, print_json, print_text
+from launcher.cli.runs import STATES, index_options, listed, moment
+from launcher.errors import UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from launcher.records.brief import Brief
+    from launcher.records.runs import Runs
+
+ALL_WELL, BADLY, NOT_OVER = 0, 1, 3  # exit codes for runs that are named
+FAILURES = ("failed", "killed", "refused")
+WATCH_S, WATCH_FOLDER_S = 5.0, 2.0
+CLEAR = "\033[H\033[J"  # ECMA-48: cursor home, erase to the end
+HEADS = ("RUN", "NAME", "STATE", "BEGAN", "LAST SIGN", "STEP", "METRICS")
+
+
+@click.command()
+@click.argument("named", nargs=-1, metavar="[RUN]...")
+@store_option
+@click.option("--name", help="Only runs of the experiment with this name.")
+@click.option("--since", default="1d", show_default=True, callback=moment, metavar="WHEN", help="Failures since then.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many of each kind.")
+@click.option("--watch", is_flag=True, help="On a terminal, go on until all is over.")
+@index_options
+@json_option
+@click.pass_context
+def status(
+    ctx: click.Context,
+    named: tuple[str, ...],
+    store: str | None,
+    name: str | None,
+    since: float,
+    limit: int,
+    watch: bool,
+    offline: bool,
+    refresh: bool,
+    as_json: bool,
+) -> int:
+    """Say what goes on: how many runs are in which state, those that run, and what failed.
+
+    With RUNs (beginnings of ids are enough) only of these; the exit code is then 0 when all of them have succeeded, 1
+    when one failed, was killed or refused, 3 when none did but one is not over, or nobody knows.
+    """
+    if watch and (offline or as_json or not sys.stdout.isatty()):
+        raise UsageError("--watch draws on a terminal, of what the store says now", hint="leave it out")
+    with listed(store, offline=offline, refresh=refresh, about=named) as runs:
+        while True:
+            found = runs.get([runs.find(run) for run in named])
+            report(runs, found, bool(named), name, since, limit, watch, as_json)
+            if not watch or not (going(found) if named else runs.count(name=name, states=("queued", "running"))):
+                return code(found)
+            again(runs)
+
+
+def again(runs: Runs) -> None:
+    """Wait, and look again; a store that doesn't answer may do so next time."""
+    time.sleep(WATCH_S if runs.store and runs.store.folder is None else WATCH_FOLDER_S)
+    try:
+        runs.update()
+    except UnreachableError as e:
+        click.echo(f"warning: {e.problems[0].message}", err=True)
+        time.sleep(WATCH_S)
+
+
+def going(found: Sequence[Brief]) -> bool:
+    return any(told.state in ("queued", "running") for told in found)
+
+
+def code(found: Sequence[Brief]) -> int:
+    """Return the exit code: of no runs in particular it is 0."""
+    states = {told.state for told in found}
+    if states & set(FAILURES):
+        return BADLY
+    return ALL_WELL if states <= {"succeeded"} else NOT_OVER
+
+
+def report(
+    runs: Runs,
+    found: list[Brief],
+    only: bool,
+    name: str | None,
+    since: float,
+    limit: int,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_json([shown(told) for told in found] if only else facts(runs, name, since, limit))
+        return
+    if watch:
+        sys.stdout.write(CLEAR)
+    if only:
+        print_table(HEADS, [row(told) for told in found], states=2)
+        return
+    counts = counted(runs, name)
+    print_text(f"{runs.url}: {sum(counts.values())} runs")
+    print_text("  " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"))
+    for title, part in parts(runs, name, since, limit).items():
+        if part:
+            print_text(f"\n{title}")
+            heads = HEADS if title == "going on" else ENDED_HEADS
+            print_table(heads, [row(told) if heads is HEADS else ended_row(told) for told in part], states=2)
+
+
+ENDED_HEADS = ("RUN", "NAME", "STATE", "ENDED", "LAST SIGN", "REASON")
+
+
+def row(told: Brief) -> tuple[str, ...]:
+    """Return what is told of a run that is named, or goes on."""
+    began, sign = age(told.started or told.queued), age(told.last_sign)
+    return (told.run, told.name or "-", state_of(told), began, sign, step(told), metrics(told))
+
+
+def ended_row(told: Brief) -> tuple[str, ...]:
+    return (told.run, told.name or "-", state_of(told), age(told.ended), age(told.last_sign), told.reason or "-")
+
+
+def step(told: Brief) -> str:
+    return "-" if told.step is None else number(told.step)
+
+
+def counted(runs: Runs, name: str | None) -> dict[str, int]:
+    """Return how many runs are in each state that there is one in."""
+    counts = {state: runs.count(name=name, states=(state,)) for state in STATES}
+    return {state: count for state, count in counts.items() if count}
+
+
+def parts(runs: Runs, name: str | None, since: float, limit: int) -> dict[str, list[Brief]]:
+    """Return the runs that somebody should look at: newest first, at most so many of each kind."""
+    failed = runs.select(name=name, states=FAILURES, ended=since, limit=limit)
+    return {
+        "going on": runs.select(name=name, states=("queued", "running"), limit=limit),
+        "no sign of life": runs.select(name=name, states=("unknown",), limit=limit),
+        f"failed in the last {duration(max(0.0, time.time() - since))}": failed,
+    }
+
+
+def facts(runs: Runs, name: str | None, since: float, limit: int) -> dict[str, object]:
+    going_on, silent, failed = parts(runs, name, since, limit).values()
+    told = {"going_on": going_on, "unknown": silent, "failures": failed}
+    lists = {key: [shown(one) for one in some] for key, some in told.items()}
+    return {"store": runs.url, "as_of": runs.as_of, "counts": counted(runs, name), **lists}
