@@ -32,7 +32,7 @@ ROOMS = {
     "store": LIGHT,
     "train": set(),  # what a training script may import inside the container: the standard library alone
     "access": GROUND | {"store"},  # how this machine reaches a store: its settings, profiles and credentials
-    "inputs": GROUND | {"access", "lock", "spec", "store"},
+    "inputs": GROUND | {"access", "indexes", "lock", "spec", "store"},  # of `indexes` the way to ask the web
     "runner": LIGHT | {"gpu", "store"},
     "target": GROUND | {"access", "code", "gpu", "image", "inputs", "job", "lock", "store"},
     "workshop": GROUND | {"image", "lock", "resolve", "target"},  # what executes something to make an artifact

@@ -120,9 +120,9 @@ def test_a_lock_tells_when_its_containerfile_changed(file: Path, cache: Cache) -
     assert made.base == ""
     lock = Lock(inputs=made, suite="bookworm", architecture="amd64", python=None, libc="glibc 2.36")
     assert loads(dumps(lock)).inputs == made
-    assert problems(lock, spec, cache=cache) == ()
+    assert problems(lock, spec) == ()
     (file.parent / "script").write_text("changed")
-    [problem] = problems(lock, spec, cache=cache)
+    [problem] = problems(lock, spec)
     assert "the Containerfile, or a file that it copies, has changed" in problem.message
 
 

@@ -48,14 +48,16 @@ def check(
     refuses nothing.
     """
     from launcher import target as targets
+    from launcher.cli import inputs
     from launcher.cli.pipeline import given, locked
     from launcher.store import default_url
 
     cache = Cache()
     chosen = targets.open(target, cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
-    place, data = store or loaded.store or default_url(), {data.name: data.path for data in loaded.data if data.path}
-    found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, data, whole=True)
+    place, here = store or loaded.store or default_url(), inputs.lying(loaded)
+    found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, here, whole=True)
+    found += inputs.findings(lock, loaded, cache)
     fits = all(finding.verdict != "refused" for finding in found)
     if as_json:
         print_json({"target": target, "fits": fits, "findings": found, "facts": facts})

@@ -17,7 +17,7 @@ from launcher.progress import Progress
 
 @click.command("lock")
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
-@click.option("--check", is_flag=True, help="Only tell, offline, whether the lock still fits the spec.")
+@click.option("--check", is_flag=True, help="Only tell, without resolving, whether the lock still fits the spec.")
 @click.option("-U", "--upgrade", is_flag=True, help="Take the newest of everything.")
 @click.option("-P", "--upgrade-package", multiple=True, metavar="NAME", help="Take the newest of one package.")
 @click.option("--no-image", is_flag=True, help="Don't assemble the image: the lock then can't tell its id.")
@@ -32,7 +32,7 @@ def lock(
     path = given(spec)
     place = lock_path(path)
     if check:
-        check_fit(path, place, as_json)
+        check_fit(path, place, choose_progress(), as_json)
         return
     from launcher import spec as specs
     from launcher.resolve.upgrade import Upgrade
@@ -60,15 +60,20 @@ def before(place: Path, progress: Progress, *, needed: bool) -> Lock | None:
         return None
 
 
-def check_fit(path: Path, place: Path, as_json: bool) -> None:
+def check_fit(path: Path, place: Path, progress: Progress, as_json: bool) -> None:
     """Raise LockError unless the lock fits the spec."""
     from launcher import spec as specs
+    from launcher.inputs import fit
     from launcher.lock.check import problems
 
     loaded = specs.load(path)
     if not place.exists():
         raise LockError(f"there is no lock {place}", hint=f"`launcher lock {path}` makes it")
-    if found := problems(load(place), loaded):
+    pinned = load(place)
+    inputs = fit(pinned, loaded, Cache(), progress)
+    for text in inputs.unknown:
+        progress.note(text)
+    if found := [*problems(pinned, loaded), *inputs.asked, *inputs.changed]:
         raise LockError.of([*found, Problem(message=f"{place} no longer fits", hint=f"run `launcher lock {path}`")])
     if as_json:
         print_json({"lock": str(place), "fits": True})

@@ -35,6 +35,8 @@ def lock_path(spec: Path) -> Path:
 def locked(path: Path, cache: Cache, progress: Progress, *, frozen: bool = False) -> tuple[Spec, Lock]:
     """Read a spec and its lock; lock anew when there is none, or it no longer fits and `frozen` isn't set."""
     from launcher import spec as specs
+    from launcher.cli.inputs import refuse_changed
+    from launcher.inputs import fit
     from launcher.lock.check import problems
 
     spec = specs.load(path)
@@ -45,7 +47,9 @@ def locked(path: Path, cache: Cache, progress: Progress, *, frozen: bool = False
         progress.note(f"there is no {place.name} yet: locking")
         return spec, relock(spec, place, None, cache, progress)
     previous = load(place)
-    if unfit := problems(previous, spec):
+    inputs = fit(previous, spec, cache, progress)
+    refuse_changed(inputs, path, progress)
+    if unfit := [*problems(previous, spec), *inputs.asked]:
         if frozen:
             raise LockError.of([*unfit, Problem(message="the lock no longer fits", hint=f"run `launcher lock {path}`")])
         progress.note(f"{place.name} no longer fits {path.name}: locking again")

@@ -1,13 +1,14 @@
 """`launcher rerun`, and `launcher run --resume`: a recorded run again, from its record alone.
 
 Job, lock and code come from the store; the image is built from the lock, with artifacts from cache, vault or index;
-inputs are found where --data says, or where this machine last saw the same bytes, and their digest is checked.
+inputs are found where --data says, on this node, in the store, or where this machine had the same bytes from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,22 +23,26 @@ from launcher.errors import (
     IntegrityError,
     LockError,
     ObjectMissingError,
-    Problem,
     StoreError,
     TargetError,
     UsageError,
 )
 from launcher.job import Job, again, from_json
 from launcher.store import keys
+from launcher.store.credentials import moment
 from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
+    from launcher.inputs import Staged
+    from launcher.lock import Lock
     from launcher.progress import Progress
-    from launcher.records import Record
+    from launcher.records import Attempt, Record
     from launcher.store.access import Access
     from launcher.store.objects import Store
     from launcher.target.local import Local
     from launcher.target.model import Work
+
+SILENT_S = {"running": 30.0, "queued": 120.0}  # a heartbeat comes every 20 s; before the first one things are copied
 
 
 @click.command("rerun")
@@ -76,17 +81,27 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
 def refuse_to_resume(record: Record, local: Local) -> None:
     """Raise TargetError for a run that has succeeded, or that may be going on where this machine can't see it.
 
-    Of what it started itself, this machine knows better than the record whether it still runs.
+    Of what it started itself, this machine knows better than the record whether it still runs. One of another machine
+    may be resumed when it gave no sign of life for a while: the new attempt waits until the old one's claim has lapsed.
     """
     run = record.run
     if record.state == "succeeded":
         raise TargetError(f"{run} has succeeded", hint=f"`launcher rerun {run}` runs it again, as a new run")
-    elsewhere = f"{run} is {record.state}, and this machine (with this cache) did not start it"
-    if record.state == "queued" and not local.knows(run):
-        raise StillRunning(elsewhere, hint=f"`launcher rerun {run}` makes a new run of it")
-    if record.state == "running" and local.last_attempt(run) != record.attempts[-1].attempt:
-        silence = "when it has given no sign of life for two minutes it can be resumed"
+    last = record.attempts[-1] if record.attempts else None
+    if last is None or record.state not in SILENT_S or local.last_attempt(run) == last.attempt:
+        return
+    if record.state == "queued" and local.knows(run):
+        return
+    if silent_s(last) < (enough := SILENT_S[record.state]):
+        elsewhere = f"{run} is {record.state}, and this machine (with this cache) did not start it"
+        silence = f"when it has given no sign of life for {enough:.0f} s it can be resumed"
         raise StillRunning(elsewhere, hint=f"`launcher logs -f {run}` follows it; {silence}")
+
+
+def silent_s(last: Attempt) -> float:
+    """Return for how many seconds an attempt gave no sign of life, by the clocks of its node and of this machine."""
+    sign = last.last_sign or last.queued
+    return (datetime.now(timezone.utc) - moment(sign)).total_seconds() if sign else 0.0
 
 
 def recorded(opened: Store, prefix: str) -> tuple[Job, Mapping[str, object] | None]:
@@ -111,6 +126,7 @@ def recovered(
     Raises TargetError with every reason why this one can't, LauncherError of what is missing or different.
     """
     from launcher.cli.check import refuse_unfit
+    from launcher.cli.inputs import origins, paths
     from launcher.fetch import base_sources, default_sources
     from launcher.lock import loads
     from launcher.target.model import Work
@@ -123,8 +139,9 @@ def recovered(
     image = pipeline.built(lock, cache, progress, sources=sources)
     if image.id != job.image:
         raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")
-    data = data_paths(job, cache, progress, given)
-    return Work(job=job, image=image, code=code_archive(job, opened, cache), store=access, data=data)
+    found = data_of(job, lock, given, cache, opened, progress)
+    code = code_archive(job, opened, cache)
+    return Work(job=job, image=image, code=code, store=access, data=paths(found), origins=origins(found))
 
 
 def code_archive(job: Job, opened: Store, cache: Cache) -> Path:
@@ -154,25 +171,21 @@ def given_paths(words: Sequence[str]) -> dict[str, Path]:
     return {name: Path(path).expanduser().absolute() for name, _, path in pairs}
 
 
-def data_paths(job: Job, cache: Cache, progress: Progress, given: Mapping[str, Path]) -> dict[str, Path]:
-    """Return where a job's inputs are. Raises UsageError for those that are nowhere, IntegrityError for other bytes."""
-    from launcher.lock.data import pin_data
+def data_of(
+    job: Job, lock: Lock, given: Mapping[str, Path], cache: Cache, opened: Store, progress: Progress
+) -> dict[str, Staged]:
+    """Return where a job's inputs are: where --data says, on this node, in the store, or where they were before.
+
+    Raises UsageError for a name that the run doesn't know, FetchError for what is nowhere, IntegrityError for other
+    bytes.
+    """
+    from launcher.cli.inputs import bring
     from launcher.spec.model import DataSpec
 
     if strange := set(given) - set(job.data):
-        raise UsageError(
-            f"the run has no input `{min(strange)}`", hint=f"it has {', '.join(sorted(job.data)) or 'none'}"
-        )
-    problems, found = [], {}
-    for name, sha256 in job.data.items():
-        path = given.get(name) or execution.recalled_data(cache, sha256)
-        if path is None or not path.exists():
-            hint = f"--data {name}=PATH names it"
-            problems.append(Problem(message=f"the input `{name}` ({sha256[:12]}...) is not known here", hint=hint))
-        elif (pin := pin_data(DataSpec(name=name, path=path), cache, progress)).sha256 != sha256:
-            raise IntegrityError(f"{path} has the digest {pin.sha256}, and the run used {sha256} as `{name}`")
-        else:
-            found[name] = path
-    if problems:
-        raise UsageError.of(problems)
-    return found
+        known = ", ".join(sorted(job.data)) or "none"
+        raise UsageError(f"the run has no input `{min(strange)}`", hint=f"it has {known}")
+    if lost := [f"--data {name}={path}" for name, path in given.items() if not path.exists()]:
+        raise UsageError(f"{lost[0]}: there is nothing there")
+    pins = {pin.name: pin for pin in lock.data if job.data.get(pin.name) == pin.sha256}
+    return bring(pins, {name: DataSpec(name=name, path=path) for name, path in given.items()}, cache, opened, progress)

@@ -53,7 +53,7 @@ def run_spec(
     path: Path | None, params: tuple[str, ...], runtime: str | None, place: str | None, frozen: bool, as_json: bool
 ) -> int:
     """Run a spec; return the command's exit code."""
-    from launcher.cli import check, execution, interpreter, pipeline
+    from launcher.cli import check, execution, inputs, interpreter, pipeline
     from launcher.code import snapshot
     from launcher.job import overridden, plan
     from launcher.lock import digest, dumps
@@ -64,8 +64,9 @@ def run_spec(
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
     opened, access = execution.open_store(place or spec.store)
-    pins, paths = {pin.name: pin.sha256 for pin in lock.data}, {data.name: data.path for data in spec.data if data.path}
-    check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, paths)
+    check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, inputs.lying(spec))
+    pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
+    found = inputs.bring(pins, sources, cache, opened, progress)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
     code = snapshot(spec.code, cache, skip=execution.store_folder(access))
@@ -79,13 +80,13 @@ def run_spec(
         code=code.digest,
         now=now,
         entropy=entropy,
-        data=pins,
+        data={name: pin.sha256 for name, pin in pins.items()},
         overrides=overrides,
         gpu=lock.gpu,
     )
-    execution.remember_data(cache, pins, paths)
     execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())
     for sha256, archive in [(code.digest, code.archive), *([code.patch] if code.patch else [])]:
         execution.keep(opened, keys.artifact(sha256), archive)
-    work = Work(job=job, image=image, code=code.archive, store=access, data=paths)
+    data, origins = inputs.paths(found), inputs.origins(found)
+    work = Work(job=job, image=image, code=code.archive, store=access, data=data, origins=origins)
     return execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)

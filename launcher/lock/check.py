@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from launcher.cache import Cache
-from launcher.errors import LauncherError, Problem, Where
-from launcher.lock.data import pin_data
+from launcher.errors import Problem, Where
 from launcher.lock.gpu import unmet
 from launcher.lock.inputs import inputs
 from launcher.lock.model import Lock
 from launcher.lock.requirements import display
-from launcher.progress import SILENT, Progress
 from launcher.spec.model import Spec
 
 PLACES = {
@@ -24,13 +21,12 @@ PLACES = {
 }
 
 
-def problems(lock: Lock, spec: Spec, *, cache: Cache | None = None, progress: Progress = SILENT) -> tuple[Problem, ...]:
+def problems(lock: Lock, spec: Spec) -> tuple[Problem, ...]:
     """Return what the spec says today and the lock doesn't, or the other way round; empty when it fits.
 
-    Raises SpecError when a requirements file or data of the spec can't be read.
+    Data are another matter: see `launcher.inputs.fit`. Raises SpecError when a requirements file can't be read.
     """
     found = [*differing_inputs(lock, spec), *differing_env(lock, spec)]
-    found += differing_data(lock, spec, cache or Cache(), progress)
     file = display(spec.file)
     unfit = (Problem(message=text, where=Where(file=file, key=key)) for key, text in found)
     return (*unfit, *unmet(spec, lock))
@@ -62,23 +58,6 @@ def differing_env(lock: Lock, spec: Spec) -> Iterator[tuple[str, str]]:
     for key in sorted(now.keys() | lock.env.keys()):
         if now.get(key) != lock.env.get(key):
             yield f"image.env.{key}", f"is {said(now.get(key))} now, and {said(lock.env.get(key))} in the lock"
-
-
-def differing_data(lock: Lock, spec: Spec, cache: Cache, progress: Progress) -> Iterator[tuple[str, str]]:
-    pins = {pin.name: pin for pin in lock.data}
-    for data in spec.data:
-        pin = pins.pop(data.name, None)
-        if pin is None:
-            yield f"data.{data.name}", "came after the lock was made"
-            continue
-        try:
-            now = pin_data(data, cache, progress)
-        except LauncherError as e:
-            yield from ((f"data.{data.name}", problem.message) for problem in e.problems)
-            continue
-        if now != pin:
-            yield f"data.{data.name}", f"is a {now.kind} with sha256 {now.sha256} now, and {pin.sha256} in the lock"
-    yield from ((f"data.{name}", "is in the lock and no longer in the spec") for name in sorted(pins))
 
 
 def said(value: str | None) -> str:

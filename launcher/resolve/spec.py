@@ -12,7 +12,7 @@ from launcher.errors import IntegrityError, Problem, ResolveError
 from launcher.fetch import default_sources, fetch, fill_sizes
 from launcher.gpu.model import Gpu
 from launcher.indexes.settings import configured
-from launcher.lock.data import pin_data
+from launcher.inputs import pin
 from launcher.lock.inputs import asked_python, inputs
 from launcher.lock.model import Lock, Wheel
 from launcher.lock.requirements import Asked, IndexOptions
@@ -69,7 +69,7 @@ def resolve(
 
     builds = Builds(spec=spec, asked=asked, previous=previous, upgrade=upgrade, workshop=workshop, resolver=builder)
     system, wheels = packages(spec, asked, architecture, previous, upgrade, builds, cache, progress)
-    data = tuple(sorted((pin_data(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
+    data = tuple(sorted((pin(one, cache, progress) for one in spec.data), key=lambda pin: pin.name))
     paths = fetch((*system.debs, *wheels), cache, default_sources(asked.options, strict=True), progress)
     gpu = gpu_needs(system, wheels, paths, cache, progress)
     return Lock(

@@ -76,6 +76,7 @@ def container(
         "claim": "now" if work.seen_dead else "wait",
         "cwd": "/workspace",
         "environment": env,
+        "host": {"inputs": dict(work.origins)} if work.origins else {},
     }
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}

@@ -103,7 +103,8 @@ class Runtime(Protocol):
 class Work:
     """A job with the things it names at hand.
 
-    `code` is the archive's path; `data` maps a name to its file or folder; `store` is how this machine reaches it;
+    `code` is the archive's path; `data` maps a name to its file or folder, `origins` to where that
+    came from ("place", "cache", "store", "source"), for the record; `store` is how this machine reaches it;
     `attempt` counts from 1. `seen_dead` tells that this machine saw the attempt before end: then this one need not wait
     until its claim on the run has lapsed.
     """
@@ -115,6 +116,7 @@ class Work:
     attempt: int = 1
     seen_dead: bool = False
     data: Mapping[str, Path] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def job_json(self) -> Any:
         """Return the job in JSON's own types."""
