@@ -1,5 +1,5 @@
-"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [environments] [push]
-[containers] [files]`.
+"""Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [steps]
+[environments] [push] [containers] [files]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -72,6 +72,13 @@ def runner(bench: Bench) -> None:
     subprocess.run([sys.executable, Path(__file__).with_name("runner.py")], check=True)
 
 
+def steps(bench: Bench) -> None:
+    """Print what shipping checkpoints costs the training."""
+    script = Path(__file__).with_name("steps.py")
+    for store in ("folder", "moto"):
+        subprocess.run([sys.executable, script, "--store", store], check=True, start_new_session=True)
+
+
 def push(bench: Bench) -> None:
     """Print what pushes to a registry move."""
     from benchmarks.registry import pushes
@@ -100,6 +107,7 @@ PARTS = {
     "start": start,
     "lock": lock,
     "runner": runner,
+    "steps": steps,
     "environments": environments,
     "push": push,
     "containers": containers,

@@ -8,6 +8,7 @@ before the upload is completed. Where there is no second name, it is hashed once
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -125,6 +126,8 @@ class Sender:
         passed.done(file.size)
 
     def send_large(self, store: Store, key: str, file: Found, passed: Passed) -> None:
+        from launcher.errors import LauncherError
+
         def moved(n_bytes: int) -> None:
             passed.moved(n_bytes)
             if passed.bytes >= file.size:
@@ -134,7 +137,8 @@ class Sender:
             store.put_file(key, file.full, moved=moved, limit=self.bandwidth)
             file.refuse_change()
         except ChangedError:
-            store.delete(key)
+            with contextlib.suppress(LauncherError):  # what stays there is named by no manifest, and never relied on
+                store.delete(key)
             raise
 
     def limited(self, chunks: Iterator[bytes]) -> Iterator[bytes]:

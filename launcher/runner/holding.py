@@ -36,6 +36,7 @@ class Held:
         self.bytes = sum(size for _, size, _, _ in sign)
         self.manifest: dict[str, Any] | None = None  # once all is hashed
         self.rows = 0  # of metrics, by when it was taken
+        self.hash_s = self.send_s = 0.0
         self.sent: list[int] = []  # sizes of its files that got into the store
         self.tries = 0
 

@@ -120,7 +120,9 @@ class Shipper:
             self.seal(held)
             store = self.outbox.store()
             self.standing.take().check(store)
+            began = time.monotonic()
             manifest = self.send(store, held)
+            held.send_s += time.monotonic() - began
             self.commit(store, held, manifest)
         except ChangedError:
             with self.news:
@@ -131,6 +133,7 @@ class Shipper:
         """Hash what is held. From then on it can be told whether it is whole, by anybody."""
         if held.manifest is not None:
             return
+        began = time.monotonic()
         found = [file for file in files_of(held) if file.kind != "other"]
         lines = pool.every(lambda file: line_of(file, self.outbox.freight.moved), found, HASHES_AT_ONCE)
         held.seal(
@@ -146,6 +149,7 @@ class Shipper:
                 "files": lines,
             }
         )
+        held.hash_s = time.monotonic() - began
 
     def send(self, store: Store, held: Held) -> dict[str, Any]:
         """Send the contents that the store has not; return the manifest. Raises ChangedError and LauncherErrors."""
@@ -158,7 +162,7 @@ class Shipper:
         def one(line: dict[str, Any]) -> None:
             mark = contents.mark(line["sha256"])
             key = keys.blob(self.attempt.run, line["sha256"], mark)
-            self.sender.send(store, key, checked(found, line), line, held.linked)
+            self.sender.send(store, key, found[line["path"]], line, held.linked)
             contents.stored(line["sha256"], mark)
             held.sent.append(line["size"])
 
@@ -171,14 +175,14 @@ class Shipper:
     def commit(self, store: Store, held: Held, manifest: dict[str, Any]) -> None:
         """Write the manifest, if the run is still ours; then what it makes superfluous may go."""
         claim = self.standing.take()
-        for file in files_of(held):
-            refuse_change(file, held)
+        files_of(held)  # refuses one that was written to since
         claim.check(store)
         key = keys.checkpoint(self.attempt.run, self.attempt.number, held.seq)
         create(store, key, json.dumps({**manifest, "epoch": claim.epoch}).encode())
         claim.check(store)
         self.ask_at = time.monotonic() + self.attempt.lease_s
-        facts = {"bytes": manifest["bytes"], "files": len(manifest["files"])}
+        facts = {"bytes": manifest["bytes"], "files": len(manifest["files"]), "sent_bytes": sum(held.sent)}
+        facts.update(hash_s=round(held.hash_s, 3), send_s=round(held.send_s, 3))
         self.outbox.event("checkpoint", name=held.name, number=held.seq, key=key, **facts)
         self.forget(held, stored=True)
         try:
@@ -230,24 +234,14 @@ class Shipper:
 
 
 def files_of(held: Held) -> list[Found]:
-    """Return the files and links of what is held. Raises ChangedError when it is gone."""
+    """Return the files and links of what is held. Raises ChangedError when they aren't any more what was taken."""
     try:
-        return walk(held.path, "" if held.kind == "tree" else held.name)
+        found = walk(held.path, "" if held.kind == "tree" else held.name)
     except OSError as e:
         raise ChangedError(f"the checkpoint {held.name} is gone") from e
-
-
-def checked(found: dict[str, Found], line: dict[str, Any]) -> Found:
-    file = found.get(line["path"])
-    if file is None or file.size != line["size"]:
-        raise ChangedError(f"{line['path']} changed")
-    return file
-
-
-def refuse_change(file: Found, held: Held) -> None:
-    """Raise ChangedError when a file is not what it was when the checkpoint was taken."""
-    if file.signature not in held.sign:
-        raise ChangedError(f"{file.path} changed")
+    if tuple(file.signature for file in found) != held.sign:
+        raise ChangedError(f"the checkpoint {held.name} was written to since it was taken")
+    return found
 
 
 def heals(error: Exception) -> bool:
