@@ -162,7 +162,11 @@ class Shipper:
         def one(line: dict[str, Any]) -> None:
             mark = contents.mark(line["sha256"])
             key = keys.blob(self.attempt.run, line["sha256"], mark)
-            self.sender.send(store, key, found[line["path"]], line, held.linked)
+            try:
+                self.sender.send(store, key, found[line["path"]], line, held.linked)
+            except ChangedError:
+                contents.retire(line["sha256"])  # it was deleted, and the deletion may arrive late
+                raise
             contents.stored(line["sha256"], mark)
             held.sent.append(line["size"])
 
