@@ -29,6 +29,8 @@ class Attempt:
     runner: str | None = None
     host: Mapping[str, Any] | None = None
     frameworks: Mapping[str, Any] | None = None  # what a strict run's process imported: versions, world_size
+    claim: Mapping[str, Any] | None = None  # when it took the run over, by which epoch, and for whom it waited
+    superseded: Mapping[str, Any] | None = None  # by which attempt, on which host, since when
     restored: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
     last_sign: str | None = None

@@ -124,4 +124,4 @@ def next_attempt(store: Store, run: str) -> int:
 
     A number that was queued is never used again: whoever queued it may be about to begin.
     """
-    return max((keys.numbers(entry.key)[0] for entry in store.list(keys.events(run))), default=0) + 1
+    return max(map(int, filter(str.isdigit, store.folders(keys.events(run)))), default=0) + 1

@@ -27,7 +27,9 @@ def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | No
     except ObjectExistsError:
         if json.loads(store.get(keys.job(run))) != json.loads(data):
             raise StoreError(f"{store.url}: the run id {run} belongs to another job") from None
-    told = {"kind": "queued", "time": stamp(), "attempt": attempt, "seq": 0, "who": user(), "code": code}
+    now = stamp()
+    told = {"kind": "queued", "time": now, "attempt": attempt, "seq": 0, "who": user(), "code": code}
+    store.put(keys.journal(now, attempt, run), b"")  # first: a list may lag behind a run, and never miss it
     try:
         store.create(keys.event(run, attempt, 0), json.dumps(told).encode())
     except ObjectExistsError:
@@ -53,12 +55,10 @@ def end_for_dead(store: Store, run: str, attempt: int, reason: str, signal: str 
 
     Only who has seen the runner die may call this: for everybody else a silent run is `unknown`.
     """
-    seqs = []
-    for entry in store.list(keys.events(run, attempt)):
-        seqs.append(keys.numbers(entry.key)[1])
-        if json.loads(store.get(entry.key))["kind"] == "ended":
-            return False
-    seq = max(seqs, default=0) + 1
+    written = [entry.key for entry in store.list(keys.events(run, attempt))]
+    if any(data is not None and json.loads(data)["kind"] == "ended" for _, data in store.get_many(written)):
+        return False
+    seq = max((keys.numbers(key)[1] for key in written), default=0) + 1
     told = {"kind": "ended", "time": stamp(), "attempt": attempt, "seq": seq, "by": "client", "code": None}
     try:
         store.create(keys.event(run, attempt, seq), json.dumps({**told, "signal": signal, "reason": reason}).encode())

@@ -7,7 +7,7 @@ from launcher.runner.metrics import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
     Event = Mapping[str, Any]
@@ -25,8 +25,12 @@ def fold(
     summaries: Mapping[int, Summary],
     beats: Mapping[int, Mapping[str, Any]] | None = None,
     now: float | None = None,
+    counting: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run. `now` (seconds since the epoch) tells a running attempt from a silent one."""
+    """Return the record of a run. `now` (seconds since the epoch) tells a running attempt from a silent one.
+
+    `counting` are the manifests that count, where the store was asked for them: no other checkpoint is named then.
+    """
     attempts = [
         fold_attempt([event for event in events if event["attempt"] == number], (beats or {}).get(number), now)
         for number in sorted({event["attempt"] for event in events})
@@ -55,11 +59,18 @@ def fold(
         "frameworks": last.get("frameworks"),
         "attempts": attempts,
         "metrics": fold_metrics(summaries),
-        "checkpoints": [shown(event) for event in events if event["kind"] == "checkpoint"],
+        "checkpoints": [shown(event) for event in checkpoints(events, counting)],
         "outputs": shown(latest(events, "outputs")) or None,
         "complete": last.get("complete", False),
         "missing": last.get("missing", []),
     }
+
+
+def checkpoints(events: Sequence[Event], counting: Collection[str] | None) -> list[Event]:
+    """Return the events of checkpoints that `keep` has not removed since."""
+    forgotten = {event["key"] for event in events if event["kind"] == "forgotten"}
+    found = [event for event in events if event["kind"] == "checkpoint" and event.get("key") not in forgotten]
+    return [event for event in found if counting is None or event.get("key") in counting]
 
 
 def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: float | None) -> dict[str, Any]:
@@ -81,6 +92,8 @@ def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: f
         "runner": started.get("runner"),
         "host": first(events, "host").get("facts"),
         "frameworks": latest(events, "frameworks").get("facts"),
+        "claim": shown(first(events, "claimed")) or None,
+        "superseded": shown(first(events, "superseded")) or None,
         "restored": shown(first(events, "restored")) or None,
         "problems": [event["text"] for event in events if event["kind"] == "problem"],
         "last_sign": last_sign(events, beat),
@@ -95,7 +108,9 @@ def state_of(
     events: Sequence[Event], beat: Mapping[str, Any] | None, now: float | None, stop: str | None
 ) -> dict[str, Any]:
     """Return state and reason. Silence is no failure: a run that says nothing any more is `unknown`."""
-    ended = first(events, "ended")
+    ended, superseded = first(events, "ended"), first(events, "superseded")
+    if superseded:  # whatever its command said in the end: nothing of it counts since
+        return {"state": "killed", "reason": f"superseded by attempt {superseded['by']} on {superseded['host']}"}
     if ended:
         return ended_state(ended, stop)
     if not first(events, "started"):

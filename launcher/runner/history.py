@@ -9,6 +9,7 @@ from launcher.store import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from launcher.store.objects import Store
@@ -26,12 +27,16 @@ class History:
 def read(store: Store, run: str, own: tuple[int, list[Event]] | None = None) -> History:
     """Read a run's past. `own` are the events of an attempt that the caller has at hand. Raises a LauncherError."""
     events = list(own[1]) if own else []
-    for entry in store.list(keys.events(run)):
-        attempt, seq = keys.numbers(entry.key)
-        if own is None or attempt != own[0] or seq == 0:
-            events.append(json.loads(store.get(entry.key)))
+    places = [(entry.key, *keys.numbers(entry.key)) for entry in store.list(keys.events(run))]
+    wanted = [key for key, attempt, seq in places if own is None or attempt != own[0] or seq == 0]
+    events += [json.loads(data) for _, data in in_order(store, wanted)]
     events.sort(key=lambda event: (event["attempt"], event["seq"]))
     return History(events, summaries(store, run, events), heartbeats(store, run))
+
+
+def in_order(store: Store, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
+    """Read objects, many at once; return those that are there, by key."""
+    return sorted((key, data) for key, data in store.get_many(wanted) if data is not None)
 
 
 def summaries(store: Store, run: str, events: list[Event]) -> dict[int, Summary]:
@@ -50,15 +55,12 @@ def summaries(store: Store, run: str, events: list[Event]) -> dict[int, Summary]
 
 def from_chunks(store: Store, run: str, attempt: int) -> Summary:
     summary = Summary()
-    for entry in store.list(keys.metrics(run, attempt)):
-        summary.add_lines(store.get(entry.key).splitlines())
+    for _, data in in_order(store, (entry.key for entry in store.list(keys.metrics(run, attempt)))):
+        summary.add_lines(data.splitlines())
     return summary
 
 
 def heartbeats(store: Store, run: str) -> dict[int, dict[str, Any]]:
     prefix = keys.run(run) + "heartbeats/"
-    found = {}
-    for entry in store.list(prefix):
-        number = entry.key[len(prefix) :].partition(".")[0]
-        found[int(number)] = json.loads(store.get(entry.key))
-    return found
+    beats = in_order(store, (entry.key for entry in store.list(prefix)))
+    return {int(key[len(prefix) :].partition(".")[0]): json.loads(data) for key, data in beats}

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from launcher.runner import checkpoints, fold, history, holding, host, outputs, priority
+from launcher.runner import checkpoints, claims, fold, history, holding, host, outputs, priority
 from launcher.runner.attempt import AttemptError
 from launcher.runner.backoff import Backoff
 from launcher.runner.bandwidth import Bandwidth
@@ -237,7 +237,8 @@ class Keeper:
         store = self.outbox.store()
         self.standing.take().check(store)
         past = history.read(store, self.attempt.run, own=(self.attempt.number, self.outbox.posted))
-        record = fold.fold(self.attempt.job, past.events, past.summaries)
+        counting = claims.counting(store, self.attempt.run)
+        record = fold.fold(self.attempt.job, past.events, past.summaries, counting=counting)
         try:
             store.create(keys.record(self.attempt.run), json.dumps(record, indent=1).encode())
         except Exception as e:
