@@ -13,6 +13,7 @@ import pytest
 from launcher import records
 from launcher import store as stores
 from launcher.errors import StoreError, UsageError
+from launcher.runner import fold as folding
 from launcher.runner.clock import stamp
 from launcher.runner.fold import between, seconds
 from launcher.store import keys
@@ -123,6 +124,48 @@ def test_submitting_twice_changes_nothing(store: Store) -> None:
         records.submit(store, {**JOB, "argv": ["false"]})
 
 
+def test_the_journal_tells_of_each_attempt_once(store: Store) -> None:
+    for attempt in (1, 2, 2):
+        records.submit(store, JOB, attempt=attempt)
+    [first, second] = [entry.key for entry in store.list(keys.journal())]
+    assert first.endswith("-0001-r1") and second.endswith("-0002-r1") and first < second
+    assert store.get(first) == b""
+
+
+def test_who_queued_is_known_when_the_answer_was_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = store.create
+
+    def twice(key: str, data: bytes) -> None:
+        create(key, data)
+        create(key, data)
+
+    monkeypatch.setattr(store, "create", twice)
+    assert records.submit(store, JOB)
+    assert records.end_for_dead(store, "r1", 1, "it died")
+
+
+SUPERSEDED = event("superseded", 7, by=2, host="node7", since=at(6), epoch=2)
+CLAIMED = event("claimed", 3, epoch=1, inherits=0, waited_s=0.0)
+
+
+@pytest.mark.parametrize("end", [[], [ended(0)], [STOP, ended(143, "SIGTERM")]])
+def test_an_attempt_that_was_superseded_says_by_whom(end: list[dict[str, Any]]) -> None:
+    record = records.fold(JOB, [QUEUED, STARTED, CLAIMED, *end, SUPERSEDED, event("started", 20, 2)], now=NOON + 25)
+    one, two = record.attempts
+    assert (one.state, one.reason) == ("killed", "superseded by attempt 2 on node7")
+    assert one.claim is not None and one.claim["epoch"] == 1
+    assert one.superseded is not None and one.superseded["since"] == at(6)
+    assert (record.state, two.superseded) == ("running", None)
+
+
+def test_what_keep_removed_or_does_not_count_is_not_named() -> None:
+    made = [event("checkpoint", 2 + number, key=f"k{number}", name=f"s{number}") for number in range(4)]
+    events = [QUEUED, STARTED, *made, event("forgotten", 7, key="k0", name="s0")]
+    assert [told["name"] for told in records.fold(JOB, events).checkpoints] == ["s1", "s2", "s3"]
+    counted = folding.fold(JOB, events, {}, counting={"k0", "k1", "k3"})
+    assert [told["name"] for told in counted["checkpoints"]] == ["s1", "s3"]
+
+
 def test_the_client_may_end_an_attempt_whose_runner_died_but_not_another(store: Store) -> None:
     records.submit(store, JOB)
     store.create(keys.event("r1", 1, 1), json.dumps({**STARTED, "seq": 1}).encode())
@@ -176,7 +219,7 @@ def test_a_later_attempt_counts_more_than_an_older_record(store: Store) -> None:
     for told in first:
         store.create(keys.event("r1", 1, told["seq"]), json.dumps(told).encode())
     record = records.load(store, "r1")
-    store.create(keys.record("r1"), json.dumps(records.reading.folding.fold(JOB, first, {})).encode())
+    store.create(keys.record("r1"), json.dumps(folding.fold(JOB, first, {})).encode())
     assert records.ls(store)[0].state == record.state == "failed"
     store.create(keys.event("r1", 2, 1), json.dumps(event("started", 20, 2)).encode())
     assert records.ls(store, now=NOON + 30)[0].state == "running"

@@ -29,11 +29,20 @@ def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | No
             raise StoreError(f"{store.url}: the run id {run} belongs to another job") from None
     now = stamp()
     told = {"kind": "queued", "time": now, "attempt": attempt, "seq": 0, "who": user(), "code": code}
-    store.put(keys.journal(now, attempt, run), b"")  # first: a list may lag behind a run, and never miss it
+    entry = keys.journal(now, attempt, run)
+    store.put(entry, b"")  # first: a list of runs may see it too early, and never misses it
+    if created(store, keys.event(run, attempt, 0), json.dumps(told).encode()):
+        return True
+    store.delete(entry)
+    return False
+
+
+def created(store: Store, key: str, data: bytes) -> bool:
+    """Create an object. Return whether it is ours: also after an answer was lost, and the same was sent again."""
     try:
-        store.create(keys.event(run, attempt, 0), json.dumps(told).encode())
+        store.create(key, data)
     except ObjectExistsError:
-        return False
+        return store.get(key) == data
     return True
 
 
@@ -60,8 +69,7 @@ def end_for_dead(store: Store, run: str, attempt: int, reason: str, signal: str 
         return False
     seq = max((keys.numbers(key)[1] for key in written), default=0) + 1
     told = {"kind": "ended", "time": stamp(), "attempt": attempt, "seq": seq, "by": "client", "code": None}
-    try:
-        store.create(keys.event(run, attempt, seq), json.dumps({**told, "signal": signal, "reason": reason}).encode())
-    except ObjectExistsError:
-        return end_for_dead(store, run, attempt, reason, signal)  # the runner lives after all, or somebody else told
-    return True
+    data = json.dumps({**told, "signal": signal, "reason": reason}).encode()
+    if created(store, keys.event(run, attempt, seq), data):
+        return True
+    return end_for_dead(store, run, attempt, reason, signal)  # the runner lives after all, or somebody else told
