@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO
 
+    from obstore import GetOptions
+
     from launcher.store.objects import Limit, Store
 
     Moved = Callable[[int], object]
 
 PART_BYTES = 8 << 20
-UPLOADS, DOWNLOADS = 6, 6  # parts at once; memory is PART_BYTES times this
+UPLOADS, DOWNLOADS = 6, 6  # parts and ranges at once; the memory of an upload is PART_BYTES times this
+RANGE_BYTES = 64 << 20  # of a download: a range is a stream, so this is no matter of memory
 CAREFUL_BYTES, CAREFUL = 5 << 20, 1  # on a slow link; 5 MiB is the least that S3 takes as a part
 PARTS_AT_MOST = 10_000  # of one upload to S3
 PIECE_BYTES = 1 << 20
@@ -77,8 +80,8 @@ def download(store: Store, key: str, path: str, sha256: str | None, moved: Moved
 
     part = f"{path}.{os.getpid()}.{threading.get_ident():x}.part"
     try:
-        with open(part, "wb", buffering=0) as out:
-            found = receive(store, key, out, sha256 is not None, moved)
+        with open(part, "w+b", buffering=0) as out:
+            found = receive(store, key, out.fileno(), sha256 is not None, moved)
         if found != sha256:
             raise IntegrityError(
                 f"{store.url}: {key}: came as sha256 {found}, not {sha256}",
@@ -94,49 +97,70 @@ def download(store: Store, key: str, path: str, sha256: str | None, moved: Moved
             os.unlink(part)
 
 
-def receive(store: Store, key: str, out: BinaryIO, hashed: bool, moved: Moved | None) -> str | None:
-    """Write an object to an open file in order, while the next ranges are on their way; return its digest if asked."""
+def receive(store: Store, key: str, out: int, hashed: bool, moved: Moved | None) -> str | None:
+    """Write an object to an open file by several ranges at once; return its digest if asked.
+
+    A range is a stream that is written where it belongs as it comes, so memory stays small however long it is. The
+    digest follows behind, from the page cache.
+    """
     import hashlib
 
     digest = hashlib.sha256() if hashed else None
-    for piece in ranges(store, key):
+    for start, end in arrived(store, key, out, moved):
         if digest is not None:
-            digest.update(piece)
-        view = memoryview(piece)
-        while view:
-            view = view[out.write(view) :]
-        if moved is not None:
-            moved(len(piece))
+            for at in range(start, end, PIECE_BYTES):
+                digest.update(os.pread(out, min(PIECE_BYTES, end - at), at))
     return digest.hexdigest() if digest is not None else None
 
 
-def ranges(store: Store, key: str) -> Iterator[Any]:
-    """Yield an object in order, with up to DOWNLOADS ranges under way at once."""
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
+def arrived(store: Store, key: str, out: int, moved: Moved | None) -> Iterator[tuple[int, int]]:
+    """Fetch an object into an open file; yield (start, end) of what is there, in order."""
+    from concurrent.futures import ThreadPoolExecutor
 
     first, size = beginning(store, key)
-    yield first
-    starts = iter(range(PART_BYTES, size, PART_BYTES))
-    if size <= PART_BYTES:
+    write(out, first, 0, moved)
+    yield 0, len(first)
+    starts = range(len(first), size, RANGE_BYTES)
+    if not starts:
         return
-
-    def ask(start: int) -> Any:
-        end = min(start + PART_BYTES, size)
-        return store.call(key, lambda inner: inner.get_range(key, start=start, end=end))
-
-    waiting: deque[Future[Any]] = deque()
+    stop = threading.Event()
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         try:
-            while True:
-                while len(waiting) < DOWNLOADS and (start := next(starts, None)) is not None:
-                    waiting.append(pool.submit(ask, start))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
+            ends = [min(start + RANGE_BYTES, size) for start in starts]
+            futures = [
+                pool.submit(fetch, store, key, out, start, end, moved, stop)
+                for start, end in zip(starts, ends, strict=True)
+            ]
+            for future, start, end in zip(futures, starts, ends, strict=True):
+                future.result()
+                yield start, end
         finally:
-            for future in waiting:
-                future.cancel()
+            stop.set()
+
+
+def fetch(store: Store, key: str, out: int, start: int, end: int, moved: Moved | None, stop: threading.Event) -> None:
+    """Write one range of an object to where it belongs; give up quietly when another one has failed."""
+    from launcher.errors import UnreachableError
+
+    if stop.is_set():
+        return
+    at = start
+    asked: GetOptions = {"range": (start, end)}
+    stream = store.call(key, lambda inner: iter(inner.get(key, options=asked).stream(min_chunk_size=PIECE_BYTES)))
+    while not stop.is_set() and (piece := store.call(key, lambda _: next(stream, None))) is not None:
+        write(out, piece, at, moved)
+        at += len(piece)
+    if at < end and not stop.is_set():
+        raise UnreachableError(f"{store.url}: {key}: broke off after {at} bytes", hint="trying again may help")
+
+
+def write(out: int, piece: Any, at: int, moved: Moved | None) -> None:
+    view = memoryview(piece)
+    while view:
+        done = os.pwrite(out, view, at)
+        view, at = view[done:], at + done
+    if moved is not None:
+        moved(len(piece))
 
 
 def beginning(store: Store, key: str) -> tuple[Any, int]:
