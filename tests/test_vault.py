@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from launcher import store as stores
 from launcher import vault
 from launcher.cache import Cache
-from launcher.digest import sha256_bytes
+from launcher.digest import sha256_bytes, tree_digest
 from launcher.errors import FetchError, IntegrityError, StoreError
 from launcher.fetch import fetch
 from launcher.lock import Artifact, ImagePin, Inputs, LayerPin, Lock, Wheel, digest, dumps
@@ -173,6 +174,24 @@ def test_a_damaged_lock_is_found(cache: Cache, store: Store) -> None:
     assert damage.key == keys.lock(digest(pinned)) and "is damaged: it has the sha256" in damage.why
 
 
+def test_files_of_inputs_are_named_and_their_lists_are_checked(cache: Cache, store: Store, tmp_path: Path) -> None:
+    files = [("a.txt", "file", sha256_bytes(b"a")), ("b.txt", "file", sha256_bytes(b"b")), ("c", "link", "a.txt")]
+    tree = tree_digest(files)
+    lines = [{"path": path, "size": 1, "sha256": sha256} for path, _, sha256 in files[:2]]
+    text = json.dumps({"version": 1, "files": [*lines, {"path": "c", "link": "a.txt"}]}).encode()
+    other = stores.open(str(tmp_path / "other"))
+    for place in (store, other):
+        place.put(keys.inputs(tree), text)
+        place.put(keys.artifact(sha256_bytes(b"a")), b"a")
+    [damage] = vault.verify(store).damaged
+    assert str(damage).startswith(f"input {tree[:12]}: b.txt (sha256 ") and damage.why == "is missing"
+    store.put(keys.inputs(tree), text.replace(b"c", b"d"))
+    [damage] = vault.verify(store).damaged
+    assert "is damaged: it is the list of the tree" in damage.why
+    assert vault.heal(store, [damage], from_cache(cache)).left
+    assert vault.heal(store, [damage], from_cache(cache), [other]).mended and store.get(keys.inputs(tree)) == text
+
+
 def from_cache(cache: Cache) -> Bring:
     def bring(artifact: Artifact) -> tuple[Path, str]:
         if path := cache.find("artifacts", artifact.sha256):
@@ -246,9 +265,9 @@ def test_a_lock_is_listed_with_what_only_it_needs(cache: Cache, store: Store) ->
     held = vault.holdings(store)
     assert (held.files, held.size, held.other, held.other_size) == (3, 13, 1, 4)
     lines = {line.digest: line for line in held.locks}
-    one, two = lines[digest(first)], lines[digest(second)]
-    assert (one.size, one.own, one.missing, two.size, two.own) == (6, 0, 0, 9, 3)
-    assert one.about == "debian:bookworm, Python 3.11.2, tiny"
+    less, more = lines[digest(first)], lines[digest(second)]
+    assert (less.size, less.own, less.missing, more.size, more.own) == (6, 0, 0, 9, 3)
+    assert less.about == "debian:bookworm, Python 3.11.2, tiny"
     assert "is damaged" in lines["5" * 64].about
     store.delete(keys.artifact(sha256_bytes(b"own")))
     assert {line.missing for line in vault.holdings(store).locks if line.digest == digest(second)} == {1}
@@ -261,14 +280,13 @@ def test_garbage_is_what_nothing_refers_to_and_is_old(cache: Cache, store: Store
     contents: Sequence[bytes] = (b"locked", b"code", b"patch", b"input", b"of a tree", b"nobody's", b"new")
     for data in contents:
         store.put(keys.artifact(sha256_bytes(data)), data)
-    tree = sha256_bytes(b"tree")
-    listed = b'{"files": [{"path": "a", "sha256": "%s"}]}' % sha256_bytes(b"of a tree").encode()
+    tree = tree_digest([("a", "file", sha256_bytes(b"of a tree"))])
+    listed = b'{"files": [{"path": "a", "size": 9, "sha256": "%s"}]}' % sha256_bytes(b"of a tree").encode()
     store.put(keys.inputs(tree), listed)
     store.put(keys.inputs(sha256_bytes(b"unused tree")), b"{}")
     job = b'{"code": "%s", "data": {"a": "%s", "b": "%s"}}'
-    store.put(
-        keys.job("queued"), job % tuple(x.encode() for x in (sha256_bytes(b"code"), sha256_bytes(b"input"), tree))
-    )
+    names = (sha256_bytes(b"code"), sha256_bytes(b"input"), tree)
+    store.put(keys.job("queued"), job % tuple(name.encode() for name in names))
     store.put(keys.event("queued", 1, 0), b'{"code": {"patch": "%s"}}' % sha256_bytes(b"patch").encode())
     age(store, *contents[:-1])
     seen = vault.look(store, DAY)
@@ -319,7 +337,7 @@ def test_who_relies_on_what_is_deleted_at_that_moment_sends_it_again(
         store.delete(keys.collecting())
 
     monkeypatch.setattr(store, "put", deleting)
-    monkeypatch.setattr(adding.time, "sleep", end_of_wait)
+    monkeypatch.setattr("time.sleep", end_of_wait)
     notes = Notes()
     done = vault.add(lock(wheel(b"one")), cache, store, notes)
     assert store.get(key) == b"one" and len(waits) == 1

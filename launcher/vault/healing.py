@@ -11,9 +11,11 @@ from launcher.errors import FetchError, IntegrityError, Problem, StoreError
 from launcher.lock import Artifact
 from launcher.progress import SILENT
 from launcher.store.objects import Store
+from launcher.vault.collecting import ARTIFACTS
+from launcher.vault.references import INPUTS
+from launcher.vault.trees import files
 from launcher.vault.verifying import Damage, wrong_bytes
 
-LOCKS = "locks/"
 NOWHERE = "name another vault by --from, or run this on a machine whose cache has it"
 
 Bring = Callable[[Artifact], tuple[Path, str]]
@@ -43,8 +45,8 @@ def heal(store: Store, damaged: Iterable[Damage], bring: Bring, others: Iterable
 
 def mend(store: Store, damage: Damage, bring: Bring, others: tuple[Store, ...]) -> str:
     """Put one object right; return where its bytes came from."""
-    if damage.key.startswith(LOCKS):
-        return mend_lock(store, damage, others)
+    if not damage.key.startswith(ARTIFACTS):
+        return mend_text(store, damage, others)
     path, where = bring(damage.wanted.artifact)
     store.put_file(damage.key, path)
     with SILENT.task("") as task:
@@ -53,14 +55,25 @@ def mend(store: Store, damage: Damage, bring: Bring, others: tuple[Store, ...]) 
     return where
 
 
-def mend_lock(store: Store, damage: Damage, others: tuple[Store, ...]) -> str:
-    """Put a lock right from another vault that has it."""
+def mend_text(store: Store, damage: Damage, others: tuple[Store, ...]) -> str:
+    """Put a lock, or a list of an input's files, right from another vault that has it."""
     for other in others:
         try:
             data = other.get(damage.key)
         except StoreError:
             continue
-        if sha256_bytes(data) == damage.wanted.artifact.sha256:
+        if is_right(damage, data):
             store.put(damage.key, data)
             return f"the vault in {other.url}"
-    raise FetchError("no other vault that was named has this lock")
+    raise FetchError("no other vault that was named has it")
+
+
+def is_right(damage: Damage, data: bytes) -> bool:
+    digest = damage.wanted.artifact.sha256
+    if not damage.key.startswith(INPUTS):
+        return sha256_bytes(data) == digest
+    try:
+        files(digest, data)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True

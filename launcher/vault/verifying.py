@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.errors import ObjectMissingError
@@ -17,6 +17,7 @@ from launcher.vault.adding import at_once, present
 from launcher.vault.collecting import ARTIFACTS
 from launcher.vault.contents import Wanted, unnamed, wanted
 from launcher.vault.locks import Kept, kept, sound
+from launcher.vault.trees import listed
 
 SAMPLE_BYTES = 1 << 30
 
@@ -58,20 +59,22 @@ def verify(
     of all), the sha256 that its key says. Raises StoreError when the store doesn't answer: that is no damage.
     """
     found = kept(store) if locks is None else []
-    needed = wanted(sound(found) if locks is None else locks)
+    trees, odd = listed(store) if locks is None else ({}, {})
+    needed = trees | wanted(sound(found) if locks is None else locks)
     sizes = sizes_of(store, None if locks is None else list(needed))
     everything = {**{sha256: unnamed(sha256, size) for sha256, size in sizes.items()}, **needed}
     damaged = [bad(one, why) for one in needed.values() if (why := wrong_size(one.artifact, sizes))]
-    whole = [sha256 for sha256 in sizes if sha256 not in {one.wanted.artifact.sha256 for one in damaged}]
+    whole = sizes.keys() - {one.wanted.artifact.sha256 for one in damaged}
     chosen = choose(whole, sizes, sample, chance or random.Random())
     wrong = read_back(store, chosen, sizes, progress)
     damaged += [bad(everything[sha256], why) for sha256, why in wrong.items()]
+    locks_size = sum(len(one.data) for one in found)
     return Verified(
         files=len(everything) + len(found),
-        size=sum(sizes.values()) + sum(len(one.data) for one in found),
+        size=sum(sizes.values()) + locks_size,
         read=len(chosen) + len(found),
-        read_size=sum(sizes[sha256] for sha256 in chosen) + sum(len(one.data) for one in found),
-        damaged=(*locks_in_trouble(found), *sorted(damaged, key=str)),
+        read_size=sum(sizes[sha256] for sha256 in chosen) + locks_size,
+        damaged=(*locks_in_trouble(found), *lists_in_trouble(odd), *sorted(damaged, key=str)),
     )
 
 
@@ -102,11 +105,21 @@ def locks_in_trouble(found: Iterable[Kept]) -> list[Damage]:
     ]
 
 
+def lists_in_trouble(odd: Mapping[str, str]) -> list[Damage]:
+    return [Damage(key=key, wanted=list_itself(key), why=why) for key, why in odd.items()]
+
+
+def list_itself(key: str) -> Wanted:
+    digest = key.rpartition("/")[2].removesuffix(".json")
+    name = "the list of files of the input"
+    return Wanted(artifact=Artifact(name=name, version="", filename=digest[:12], size=0, sha256=digest))
+
+
 def lock_itself(digest: str, size: int) -> Wanted:
     return Wanted(artifact=Artifact(name="lock", version="", filename=f"{digest}.lock", size=size, sha256=digest))
 
 
-def choose(whole: Sequence[str], sizes: Mapping[str, int], sample: int | None, chance: random.Random) -> list[str]:
+def choose(whole: Collection[str], sizes: Mapping[str, int], sample: int | None, chance: random.Random) -> list[str]:
     """Return what is read back: everything, or random files until they make `sample` bytes, one at least."""
     mixed = sorted(whole)
     if sample is None:
