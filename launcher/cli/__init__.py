@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "logs": verb("logs", "Print or follow the logs of a run."),
     "store": verb("store", "Look at a store: what it can do, and how fast."),
     "get": verb("get", "Fetch what a run left: outputs, a checkpoint, logs."),
+    "data": verb("data", "Put inputs into a store; list and remove those on this node."),
     "vault": verb("vault", "Keep the artifacts of a lock in a store."),
 }
 

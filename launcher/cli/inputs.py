@@ -124,3 +124,21 @@ def findings(lock: Lock, spec: Spec, cache: Cache) -> Iterator[Finding]:
         else:
             says = f"the input `{pin.name}` is brought here first: {amount(pin.size)}"
             yield Finding(subject="data", verdict="ok", says=says)
+
+
+def locked_pins(path: Path, spec: Spec, cache: Cache, progress: Progress) -> dict[str, DataPin]:
+    """Return the pins of a spec's inputs: its lock's if there is one, and then they must fit. Raises LockError."""
+    from launcher.cli.pipeline import lock_path
+    from launcher.inputs import fit, pin
+    from launcher.lock import load
+
+    place = lock_path(path)
+    if not place.exists():
+        return {data.name: pin(data, cache, progress) for data in spec.data}
+    lock = load(place)
+    found = fit(lock, spec, cache, progress)
+    refuse_changed(found, path, progress)
+    if found.asked:
+        hint = f"run `launcher lock {path}`"
+        raise LockError.of([*found.asked, Problem(message="the lock no longer fits", hint=hint)])
+    return {pin.name: pin for pin in lock.data}

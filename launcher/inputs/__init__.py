@@ -8,6 +8,7 @@ add(pin, data, store)     put it into a store, for other machines
 
 from launcher.inputs.check import Fit, fit
 from launcher.inputs.pin import pin
+from launcher.inputs.share import Shared, add
 from launcher.inputs.stage import Staged, stage
 
-__all__ = ["Fit", "Staged", "fit", "pin", "stage"]
+__all__ = ["Fit", "Shared", "Staged", "add", "fit", "pin", "stage"]
