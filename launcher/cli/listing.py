@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import click
@@ -34,16 +34,16 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], states: int
 
     What a cell holds stays on one line.
     """
-    rows = [[one_line(cell) for cell in row] for row in [heads, *rows]]
+    rows = [on_one_line(row) for row in [heads, *rows]]
     if not sys.stdout.isatty():
         print_plain(rows)
         return
     from launcher.cli.output import print_text
 
-    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    widths = widths_of(rows)
     across = shutil.get_terminal_size().columns
-    for number, row in enumerate(rows):
-        line = cut("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip(), across)
+    for number, (row, line) in enumerate(zip(rows, aligned(rows, widths), strict=True)):
+        line = cut(line, across)
         print_text(bold(line) if number == 0 else coloured(line, row, widths, states))
 
 
@@ -91,24 +91,36 @@ def cut(line: str, across: int) -> str:
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
     from launcher.cli.output import print_text
 
-    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
-    print_text(
-        "\n".join(
-            "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
-    )
+    print_text("\n".join(aligned(rows, widths_of(rows))))
+
+
+def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how many columns of a terminal each column of a table takes; ten thousand rows take a moment."""
+    columns = list(zip(*rows, strict=True))
+    return [max(map(len if "".join(column).isascii() else cells, column)) for column in columns]
+
+
+def aligned(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """Return the lines of a table."""
+    form = "  ".join(f"{{:<{width}}}" if width else "{}" for width in widths).format
+    return [(form(*row) if "".join(row).isascii() else "  ".join(map(padded, row, widths))).rstrip() for row in rows]
+
+
+def on_one_line(row: Sequence[str]) -> Sequence[str]:
+    return row if "".join(row).isprintable() else [one_line(cell) for cell in row]
 
 
 def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def age(stamp: str | None, now: datetime | None = None) -> str:
-    """Say how long ago a time was, in its largest unit."""
+def age(stamp: str | None, now: float | None = None) -> str:
+    """Say how long ago a time (RFC 3339, UTC) was, in its largest units; `now` is in Unix time."""
     if not stamp:
         return "-"
-    then = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
-    return duration(max(0.0, ((now or datetime.now(timezone.utc)) - then).total_seconds())) + " ago"
+    from launcher.runner.fold import seconds
+
+    return duration(max(0.0, (time.time() if now is None else now) - seconds(stamp))) + " ago"
 
 
 def duration(seconds: float | None) -> str:

@@ -115,10 +115,12 @@ def asked(runs: Runs, refresh: bool, about: Collection[str]) -> StoreError | Non
 
 def tell_stale(runs: Runs, problem: StoreError | None) -> None:
     """Say as of when things are. Raises the problem, or UsageError, when nothing is known at all."""
+    from launcher.runner.clock import stamp
+
     if runs.as_of is None:
         raise problem or UsageError(f"nothing is known here of {runs.url}", hint="leave `--offline` out once")
-    then = datetime.fromtimestamp(runs.as_of, timezone.utc)
-    when = f"{then:%Y-%m-%d %H:%M:%S} UTC, {age(f'{then:%Y-%m-%dT%H:%M:%S.%fZ}')}"
+    then = stamp(int(runs.as_of * 1e9))
+    when = f"{then[:10]} {then[11:19]} UTC, {age(then)}"
     why = f"warning: {problem.problems[0].message}\n" if problem else ""
     click.echo(f"{why}as of {when}; what had not ended then is told as unknown", err=True)
 
