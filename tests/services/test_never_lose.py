@@ -1,0 +1,247 @@
+"""Checkpoints survive SIGKILL at 200 random moments, over an object store whose answers fail, lie and come late.
+
+Everything follows from one seed but the scheduling of processes. LAUNCHER_KILLS, LAUNCHER_SEED, and on a machine that
+has other work to do LAUNCHER_SHIPPED_S (how long shipping may take) and LAUNCHER_SIDE_BY_SIDE change it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.digest import sha256_bytes
+from launcher.records import leftovers
+from launcher.runner import claims
+from launcher.store import keys
+from launcher.store.access import Access
+from tests import chain
+from tests.attempts import Bench
+from tests.fault_proxy import Proxy, fault_proxy
+from tests.object_stores import Faulty, ObjectStore, behind, forget_settings, moto, new_bucket
+from tests.test_runner_checkpoints import end_commands
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+KILLS = int(os.environ.get("LAUNCHER_KILLS", "200"))
+SEED = int(os.environ.get("LAUNCHER_SEED", "1"))
+SIDE_BY_SIDE = int(os.environ.get("LAUNCHER_SIDE_BY_SIDE", "4"))
+KILLS_OF_A_RUN = 25
+STEPS, EVERY, PACE_S = 2400, 60, 0.008  # a checkpoint every half a second, if nothing else is to be done
+TIMES = {"ship_s": 0.2, "heartbeat_s": 1.0, "look_s": 0.1, "quiet_s": 0.4, "quiet_folder_s": 0.4, "retry_s": 0.1}
+LIVES_S = ((0.8, 4.0), (0.2, 10.0))  # shares of the kills, and how long at most they are waited for
+# What was finished so long before a kill is in the store. Four runs share two cores, and a server that often fails.
+SHIPPED_S = float(os.environ.get("LAUNCHER_SHIPPED_S", "4"))
+JOB = {"keep": {"last": 3}}
+
+
+def faults(proxy: Proxy, chance: random.Random) -> None:
+    """Let about one request in eight fail. The store is asked again each time."""
+    clock = 7200 * chance.choice((-1, 0, 0, 1))
+    proxy.fault("cut-request", only="^PUT", chance=0.02, after=chance.randrange(200_000))
+    proxy.fault("cut-request", chance=0.01)
+    proxy.fault("cut-response", chance=0.02, after=chance.choice((0, 0, 100, 5000)))
+    proxy.fault("answer", status=500, code="InternalError", chance=0.03)
+    proxy.fault("answer", status=503, code="SlowDown", chance=0.03)
+    proxy.fault("flip-request", only="^PUT .*/blobs/", chance=0.02, after=chance.randrange(300))
+    proxy.fault("flip-response", only="^GET .*/blobs/", chance=0.05, after=chance.randrange(300))
+    proxy.fault("stall", chance=0.01, seconds=1.5)
+    if clock:
+        proxy.fault("skew", seconds=clock)
+
+
+@dataclass
+class Tally:
+    """What the kills have cost, in all runs."""
+
+    kills: int = 0
+    runs: int = 0
+    lost: list[int] = field(default_factory=list)  # finished checkpoints that the next attempt did not start from
+    age_s: list[float] = field(default_factory=list)  # of the oldest of these at the moment of the kill
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_run(self) -> int | None:
+        """Return the number of another run; None when there were kills enough."""
+        with self.guard:
+            self.runs += self.kills < KILLS
+            return self.runs if self.kills < KILLS else None
+
+    def killed(self) -> bool:
+        """Count a kill; return whether there are to be more."""
+        with self.guard:
+            self.kills += 1
+            return self.kills < KILLS
+
+    def resumed(self, lost: int, age_s: float) -> None:
+        with self.guard:
+            self.lost.append(lost)
+            self.age_s.append(age_s)
+
+    def __str__(self) -> str:
+        shares = {n: self.lost.count(n) for n in sorted(set(self.lost))}
+        middle, worst = (sorted(self.age_s)[at] for at in (len(self.age_s) // 2, -1)) if self.age_s else (0, 0)
+        return (
+            f"{self.kills} kills in {self.runs} runs; {len(self.lost)} resumed; finished checkpoints lost: {shares}; "
+            f"which had been finished for {middle:.1f} s in the middle, {worst:.1f} s at most"
+        )
+
+
+class Trial:
+    """One run that is killed over and over; each attempt finds the folder of the last one, or another node's."""
+
+    def __init__(self, root: Path, store: Faulty, seed: int, tally: Tally) -> None:
+        self.chance, self.tally, self.seed = random.Random(seed), tally, seed
+        root.mkdir(parents=True)
+        secrets = str(store.write_secrets(root / "secrets.json"))
+        own = Access(store.url, store.direct.settings, secrets)
+        self.bench = Bench(root / "run", f"run-{seed}", Access(store.url, store.settings, secrets), own)
+        self.moves = seed % 2 == 1  # to another node each time
+        script = shutil.copy(chain.__file__, self.bench.cwd / "chain.py")
+        self.diary = root / "diary"
+        self.argv = [sys.executable, "-I", str(script), str(STEPS), str(EVERY), str(PACE_S), str(self.diary)]
+        self.attempt = 0
+
+    def __str__(self) -> str:
+        return f"LAUNCHER_SEED={SEED}, run {self.seed}, attempt {self.attempt}"
+
+    def start(self) -> Any:
+        self.attempt += 1
+        if self.moves and self.attempt > 1:
+            shutil.rmtree(self.bench.folder)
+            self.bench.folder.mkdir()
+        return self.bench.start(self.argv, self.attempt, job=JOB, times=TIMES, claim="now")
+
+    def go(self) -> None:
+        """Kill until there were kills enough, or the run has ended by itself; then see to it that it ends."""
+        for _ in range(KILLS_OF_A_RUN):
+            with self.start() as process:
+                [longest_s] = self.chance.choices([s for _, s in LIVES_S], [share for share, _ in LIVES_S])
+                if ends_within(process, self.chance.uniform(0, longest_s)):
+                    self.must_be_fine(process)
+                    return
+                self.kill(process)
+            if not self.tally.killed():
+                break
+        with self.start() as process:
+            self.must_be_fine(process)
+
+    def kill(self, process: Any) -> None:
+        """Kill runner and command, in either order, as the end of a node or of its power would."""
+        noted = f"killed {self.attempt} {time.time():.3f}\n"
+        first, second = process.kill, lambda: end_commands(self.argv[2])
+        for action in (first, second) if self.chance.random() < 0.5 else (second, first):
+            action()
+        process.communicate()
+        with self.diary.open("a") as out:
+            out.write(noted)
+
+    def must_be_fine(self, process: Any) -> None:
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0, f"{self}: {process.returncode}\n{err.decode()[-3000:]}"
+        self.resumed_from_whole_and_recent_ones()
+        self.came_to_the_same_end()
+        self.nothing_is_left_without_a_name()
+
+    def resumed_from_whole_and_recent_ones(self) -> None:
+        """Read the diary: what was finished long enough before a kill is there ever after."""
+        killed_at, floor = 0.0, 0
+        saved: dict[int, float] = {}  # since the last beginning: when each counted as finished
+        for kind, *words in map(str.split, self.diary.read_text().splitlines()):
+            assert kind != "broken", f"{self}: {words}"
+            if kind == "saved":
+                saved[int(words[0])] = float(words[2]) + (TIMES["quiet_s"] if words[1] == "in-place" else 0.0)
+            elif kind == "killed" and saved and killed_at < max(saved.values()):
+                killed_at = float(words[1])  # it was this one that made them
+                floor = max([floor, *(step for step, at in saved.items() if at < killed_at - SHIPPED_S)])
+            elif kind == "start" and killed_at:
+                begin = int(words[0])
+                assert begin >= floor, f"{self}: began at {begin}, but {floor} was finished in time:\n{self.story()}"
+                lost = [at for step, at in saved.items() if at <= killed_at and step > begin]
+                self.tally.resumed(len(lost), killed_at - min(lost, default=killed_at))
+                saved = {}
+
+    def story(self) -> str:
+        kinds = ("claimed", "restored", "problem", "checkpoint", "superseded")
+        events = [event for kind in kinds for event in self.bench.events(kind)]
+        lines = [json.dumps(event) for event in sorted(events, key=lambda event: str(event["time"]))]
+        return "\n".join([*lines[-40:], *self.diary.read_text().splitlines()[-40:]])
+
+    def came_to_the_same_end(self) -> None:
+        record = self.bench.record()
+        assert (record.state, record.complete) == ("succeeded", True), f"{self}: {record.missing}"
+        assert record.outputs is not None
+        digest = self.bench.store.get(keys.output(self.bench.run, self.attempt, "digest")).decode()
+        assert digest == chain.final(STEPS), str(self)
+
+    def nothing_is_left_without_a_name(self) -> None:
+        """Delete what is named: what stays is what this test itself finds to be of use, and it is whole."""
+        store, run = self.bench.store, self.bench.run
+        for leftover in leftovers.named(store, run):
+            store.delete(leftover.key)
+        wanted = self.reached()
+        there = {entry.key for entry in store.list(keys.run(run)) if not entry.key.startswith(self.notes())}
+        assert there == wanted, f"{self}: {sorted(there ^ wanted)[:10]}"
+        assert self.bench.record().state == "succeeded"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the prefixes of what is kept as it is."""
+        run = self.bench.run
+        return (keys.events(run), keys.logs(run), keys.metrics(run), keys.claims(run), f"{keys.run(run)}heartbeats/")
+
+    def reached(self) -> set[str]:
+        store, run = self.bench.store, self.bench.run
+        counting = claims.counting(store, run)
+        assert len(counting) <= int(JOB["keep"]["last"]), f"{self}: {counting}"
+        output = keys.output_manifest(run, self.attempt)
+        found = {keys.job(run), keys.record(run), output, *counting}
+        found |= {keys.output(run, self.attempt, file["path"]) for file in json.loads(store.get(output))["files"]}
+        for key in counting:
+            for file in json.loads(store.get(key))["files"]:
+                blob = keys.blob_of(run, file)
+                assert sha256_bytes(store.get(blob)) == file["sha256"], f"{self}: {key}"
+                found.add(blob)
+        return found
+
+
+def ends_within(process: Any, seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def run_all(root: Path, server: ObjectStore, tally: Tally) -> None:
+    """One after another, in one of the threads that do so side by side."""
+    while (number := tally.next_run()) is not None:
+        seed = SEED * 1000 + number
+        with fault_proxy(server.endpoint, seed=seed) as proxy:
+            store = behind(new_bucket(server), proxy)
+            trial = Trial(root / str(seed), store, seed, tally)
+            faults(proxy, trial.chance)
+            trial.go()
+        shutil.rmtree(root / str(seed))
+
+
+def test_200_kills_lose_at_most_one_interval_and_the_end_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_settings(monkeypatch)
+    tally = Tally()
+    with moto(tmp_path) as server, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for done in [pool.submit(run_all, tmp_path, server, tally) for _ in range(SIDE_BY_SIDE)]:
+            done.result()
+    with capsys.disabled():
+        print(f"\n{tally}")
+    assert tally.kills >= KILLS
