@@ -39,6 +39,7 @@ def add(spec: Path | None, place: str | None, as_json: bool) -> None:
     from launcher.cli.inputs import locked_pins, remember
     from launcher.cli.pipeline import given
     from launcher.inputs.room import amount
+    from launcher.vault import outlasted
 
     path, cache, progress = given(spec), Cache(), choose_progress()
     loaded = specs.load(path)
@@ -49,6 +50,8 @@ def add(spec: Path | None, place: str | None, as_json: bool) -> None:
         staged = staging.stage(pins[source.name], source, cache, progress=progress)
         done.append(staging.add(pins[source.name], staged, source, cache, store, progress))
         remember(cache, pins[source.name].sha256, source)
+        while outlasted(store, progress):  # somebody deleted at that moment, perhaps what this relied on
+            staging.add(pins[source.name], staged, source, cache, store, progress)
     if as_json:
         print_json({"store": store.url, "inputs": done})
         return

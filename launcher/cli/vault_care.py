@@ -190,21 +190,22 @@ def verdict(done: Verified, mended: int) -> str:
 @click.command("gc")
 @store_option
 @click.option("--older-than", default="1d", show_default=True, help="Only what is older, by the store's own clock.")
+@click.option("--inputs", is_flag=True, help="Also inputs that were put there, and no lock and no run refers to.")
 @click.option("--delete", is_flag=True, help="Delete it; otherwise it is only told.")
 @json_option
-def gc(store: str | None, older_than: str, delete: bool, as_json: bool) -> None:
-    """Find artifacts that no lock, no run and no list of inputs refers to, and with --delete, delete them."""
+def gc(store: str | None, older_than: str, inputs: bool, delete: bool, as_json: bool) -> None:
+    """Find artifacts that no lock, no run and no input refers to, and with --delete, delete them."""
     from launcher import access
     from launcher import vault as vaults
 
     progress, least = choose_progress(), least_age(older_than)
     if delete:
         opened = access.open(store)
-        found: Sequence[Entry] = vaults.collect(opened, least, progress)
+        found: Sequence[Entry] = vaults.collect(opened, least, progress, inputs=inputs)
         young: Sequence[Entry] = ()
     else:
         opened = access.open_to_read(store)
-        seen = vaults.look(opened, least)
+        seen = vaults.look(opened, least, inputs=inputs)
         found, young = seen.garbage, seen.young
     if as_json:
         sums = {"files": len(found), "bytes": total(found)}
@@ -212,7 +213,7 @@ def gc(store: str | None, older_than: str, delete: bool, as_json: bool) -> None:
         return
     show(found)
     did = "deleted" if delete else "would delete"
-    print_text(f"{did} {len(found)} files, {size(total(found))}, that no lock, run or list of inputs refers to")
+    print_text(f"{did} {len(found)} files, {size(total(found))}, that no lock, run or input refers to")
     if young:
         print_text(f"{len(young)} more ({size(total(young))}) are younger than {older_than}: they may be on their way")
     if found and not delete:

@@ -37,10 +37,10 @@ class Sorted:
     garbage: tuple[Entry, ...]
 
 
-def look(store: Store, older_than: timedelta) -> Sorted:
-    """Tell what nothing refers to. Raises StoreError."""
+def look(store: Store, older_than: timedelta, *, inputs: bool = False) -> Sorted:
+    """Tell what nothing refers to; with `inputs` also inputs that no lock and no run names. Raises StoreError."""
     present = [*store.list(ARTIFACTS), *store.list(INPUTS)]  # before the references: what comes later is not in it
-    wanted, now = referred(store), clock(store)
+    wanted, now = referred(store, inputs=inputs), clock(store)
     kept = tuple(entry for entry in present if digest_of(entry.key) in wanted)
     rest = [entry for entry in present if digest_of(entry.key) not in wanted]
     garbage = tuple(entry for entry in rest if now - entry.modified >= older_than)
@@ -60,14 +60,16 @@ def digest_of(key: str) -> str:
     return key.rpartition("/")[2].removesuffix(".json")
 
 
-def collect(store: Store, older_than: timedelta, progress: Progress = SILENT) -> tuple[Entry, ...]:
-    """Delete what nothing refers to and is older than `older_than`; return what was deleted.
+def collect(
+    store: Store, older_than: timedelta, progress: Progress = SILENT, *, inputs: bool = False
+) -> tuple[Entry, ...]:
+    """Delete what `look` tells of, unless somebody refers to it by then; return what was deleted.
 
     Raises StoreError when somebody else is at it, or the store refuses: what was deleted until then was garbage.
     """
     deleted: list[Entry] = []
-    with marked(store) as mark:
-        found = look(store, older_than).garbage
+    with marked(store, inputs=inputs) as mark:
+        found = look(store, older_than, inputs=inputs).garbage
         with progress.task("deleting", len(found), "files") as task:
             for at in range(0, len(found), BATCH):
                 batch = still(store, found[at : at + BATCH], mark)
@@ -81,15 +83,15 @@ def still(store: Store, batch: Sequence[Entry], mark: Mark) -> list[Entry]:
     """Look a second time, right before the deletion: at the references now and then, at the mark always."""
     if mark.wanted is None or mark.age_s() > RENEWED_S:
         mark.renew()
-        mark.wanted = referred(store)
+        mark.wanted = referred(store, inputs=mark.inputs)
     return [entry for entry in batch if digest_of(entry.key) not in mark.wanted]
 
 
 class Mark:
     """Our mark in the store, and what was referred to when it was last renewed."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, *, inputs: bool) -> None:
+        self.store, self.inputs = store, inputs
         self.renewed_at = time.monotonic()
         self.wanted: set[str] | None = None
 
@@ -109,7 +111,7 @@ def told() -> bytes:
 
 
 @contextlib.contextmanager
-def marked(store: Store) -> Iterator[Mark]:
+def marked(store: Store, *, inputs: bool) -> Iterator[Mark]:
     """Set the mark, and take it away at the end. Raises StoreError when somebody else's is there."""
     if under_way(store):
         raise StoreError(
@@ -117,7 +119,7 @@ def marked(store: Store) -> Iterator[Mark]:
             hint=f"wait for its end; a dead one's mark counts no more after {DEAD_S / 60:.0f} minutes",
         )
     store.delete(keys.collecting())  # a dead one's
-    mark = Mark(store)
+    mark = Mark(store, inputs=inputs)
     with contextlib.suppress(ObjectExistsError):  # two at once hurt nobody: both look at the references
         store.create(keys.collecting(), told())
     try:

@@ -16,14 +16,16 @@ DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 LOCKS, SWEEPS, INPUTS = "locks/", "sweeps/", "inputs/"
 
 
-def referred(store: Store) -> set[str]:
+def referred(store: Store, *, inputs: bool = False) -> set[str]:
     """Return every sha256 that something in the store refers to, the lists of inputs among them.
 
-    A run counts from the moment that its job is written, whether it is queued, runs or has ended. Raises StoreError.
+    A run counts from the moment that its job is written, whether it is queued, runs or has ended. An input counts by
+    itself, since somebody has put it there; with `inputs` only one that a lock or a run names. Raises StoreError.
     """
     roots = [entry.key for prefix in (LOCKS, SWEEPS) for entry in store.list(prefix)]
     found = digests(store, [*roots, *of_runs(runs(store))])
     lists = {entry.key.rpartition("/")[2].removesuffix(".json"): entry.key for entry in store.list(INPUTS)}
+    found |= set() if inputs else set(lists)
     return found | digests(store, [key for digest, key in lists.items() if digest in found])
 
 

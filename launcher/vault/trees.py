@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from launcher.digest import tree_digest
 from launcher.lock import Artifact
@@ -36,7 +37,9 @@ def files(digest: str, data: bytes) -> dict[str, Wanted]:
         raise ValueError(f"it is the list of the tree {actual}")
     name = f"input {digest[:12]}"
     artifacts = [
-        Artifact(name=name, version="", filename=line["path"], size=int(line["size"]), sha256=line["sha256"])
+        Artifact(
+            name=name, version="", filename=line["path"] or "the file", size=int(line["size"]), sha256=line["sha256"]
+        )
         for line in lines
         if "sha256" in line
     ]
