@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from launcher.store import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from launcher.runner.attempt import Attempt
@@ -72,15 +73,14 @@ def fetch_checkpoint(store: Store, attempt: Attempt, key: str) -> Manifest:
     from launcher.errors import DiskFullError
 
     manifest = read(store, key)
-    try:
-        scratch = empty(attempt)
-        refuse_full(attempt, manifest)
-        with Arrival(manifest["name"], len(manifest["files"]), manifest["bytes"]) as arrival:
-            fetch_files(store, attempt.run, manifest, scratch, arrival)
+    refuse_full(attempt, manifest)
+    with scratch_folder(attempt) as scratch:
+        try:
+            with Arrival(manifest["name"], len(manifest["files"]), manifest["bytes"]) as arrival:
+                fetch_files(store, attempt.run, manifest, scratch, arrival)
+        except DiskFullError as e:
+            raise no_room(attempt, manifest) from e
         os.rename(os.path.join(scratch, manifest["name"]), attempt.path("checkpoints", manifest["name"]))
-    except DiskFullError as e:
-        empty(attempt)
-        raise no_room(attempt, manifest) from e
     return manifest
 
 
@@ -182,12 +182,16 @@ def take(attempt: Attempt, manifest: Manifest, folder: str) -> None:
     os.rename(os.path.join(folder, name), attempt.path("checkpoints", name))
 
 
-def empty(attempt: Attempt) -> str:
-    """Return the folder in which a checkpoint grows, empty: what is there is half."""
+@contextlib.contextmanager
+def scratch_folder(attempt: Attempt) -> Iterator[str]:
+    """Give an empty folder in which a checkpoint grows; what is left there is half, and goes."""
     scratch = attempt.path("spool", "restored")
     shutil.rmtree(scratch, ignore_errors=True)
     os.makedirs(scratch)
-    return scratch
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def refuse_full(attempt: Attempt, manifest: Manifest) -> None:
@@ -220,8 +224,3 @@ def plain(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} is no file name")
     return name
-
-
-def lasting(passed: Collection[str]) -> set[str]:
-    """Return the manifests among what was passed over, as keys."""
-    return {key for key in passed if key.endswith("/manifest.json")}
