@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from launcher.digest import tree_digest
 from launcher.lock import Artifact
