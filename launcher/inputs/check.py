@@ -1,4 +1,4 @@
-"""Tell whether what a lock pins of inputs still fits the spec and their sources, without reading remote bytes."""
+"""Tell whether what a lock pins of inputs still fits the spec and their sources; what didn't change isn't read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from launcher.cache import Cache
-from launcher.errors import FetchError, LauncherError, Problem, StoreError, Where
+from launcher.errors import FetchError, IntegrityError, Problem, SpecError, StoreError, Where
 from launcher.inputs.items import Item, changes, digest_of, same_bytes
 from launcher.inputs.memo import Memo
+from launcher.inputs.pin import read
 from launcher.inputs.places import Here, place_of
 from launcher.inputs.shelf import Shelf
 from launcher.inputs.source import Source
@@ -30,8 +31,9 @@ class Fit:
 
 
 def fit(lock: Lock, spec: Spec, cache: Cache, progress: Progress = SILENT) -> Fit:
-    """Compare. Local files are read where their fingerprints changed; of remote ones only marks and sizes are asked:
-    on a machine that never read a remote input, a change that keeps all sizes is found when it is staged."""
+    """Compare. Local files are read where their fingerprints changed; of remote ones marks and
+    sizes are asked: on a machine that never read a remote input, a change that keeps all sizes is found when it is
+    staged."""
     found, pins, file = Fit(), {pin.name: pin for pin in lock.data}, display(spec.file)
     for data in spec.data:
         where = Where(file=file, key=f"data.{data.name}")
@@ -55,18 +57,16 @@ def compare(found: Fit, pin: DataPin, data: DataSpec, where: Where, cache: Cache
         if isinstance(place, Here) and not place.path.exists():
             found.unknown.append(f"data `{data.name}`: there is nothing at {place.path}: what the lock says counts")
             return
-        lines = (
-            here_differs(pin, place, cache, progress) if isinstance(place, Here) else remote_differs(pin, place, cache)
-        )
+        ask = here_differs if isinstance(place, Here) else remote_differs
+        lines = ask(pin, place, cache, progress)  # type: ignore[arg-type]
     except (StoreError, FetchError) as e:
         found.unknown.append(f"data `{data.name}` can't be asked for, and what the lock says counts: {e}")
         return
-    except LauncherError as e:
+    except (SpecError, IntegrityError) as e:
         found.changed += (Problem(message=p.message, hint=p.hint, where=where) for p in e.problems)
         return
     if lines:
-        told = "".join(f"\n  {line}" for line in lines)
-        message = f"{place.name} is not what was locked ({pin.sha256}):{told}"
+        message = "\n  ".join([f"{place.name} is not what was locked ({pin.sha256}):", *lines])
         found.changed.append(Problem(message=message, where=where))
 
 
@@ -77,15 +77,28 @@ def here_differs(pin: DataPin, place: Here, cache: Cache, progress: Progress) ->
     return told(Shelf.of(cache).listed(pin.sha256), now) or [f"it is a {place.kind} with sha256 {digest_of(now)} now"]
 
 
-def remote_differs(pin: DataPin, place: Source, cache: Cache) -> list[str]:
-    now = Memo(cache, place.identity).fill(place.items())
+def remote_differs(pin: DataPin, place: Source, cache: Cache, progress: Progress) -> list[str]:
     if place.kind != pin.kind:
         return [f"it is a {place.kind}, and the lock has a {pin.kind}"]
-    if all(item.sha256 for item in now):
-        same = digest_of(now) == pin.sha256
-        return [] if same else told(Shelf.of(cache).listed(pin.sha256), now) or [f"it has sha256 {digest_of(now)} now"]
-    if listed := Shelf.of(cache).listed(pin.sha256):
-        return changes(listed, now, same_as_told)
+    memo, listed = Memo(cache, place.identity), listing(pin, cache)
+    now = memo.fill(place.items())
+    if listed and (lines := changes(listed, now, same_as_told)):
+        return lines
+    if any(item.sha256 is None and item.name in memo.known for item in now):  # written since it was read here
+        now = read(place, pin.name, cache, progress)
+    if not all(item.sha256 for item in now):
+        return [] if listed else size_differs(pin, now)
+    same = digest_of(now) == pin.sha256
+    return [] if same else told(listed, now) or [f"it has sha256 {digest_of(now)} now"]
+
+
+def listing(pin: DataPin, cache: Cache) -> Sequence[Item] | None:
+    if pin.kind == "file":
+        return [Item(name="", size=pin.size, sha256=pin.sha256)]
+    return Shelf.of(cache).listed(pin.sha256)
+
+
+def size_differs(pin: DataPin, now: Sequence[Item]) -> list[str]:
     size = sum(item.size for item in now)
     known = all(item.mark[:1] in (("etag",), ("modified",)) and (item.size or item.name) for item in now)
     return [f"it has {size} bytes now, and {pin.size} in the lock"] if known and size != pin.size else []

@@ -145,6 +145,13 @@ def test_a_changed_source_is_refused_with_what_changed(bucket: ObjectStore, cach
     client = bucket.client()
     client.delete_object(Bucket=bucket.bucket, Key="set/new")
     client.close()
+    elsewhere = fit(lock_of(spec, pinned), spec, Cache(tmp_path / "new"))
+    assert not elsewhere.changed and not elsewhere.unknown, (
+        "a machine that never read it sees the same sizes, and goes by the digest when it stages"
+    )
+    [changed] = fit(lock_of(spec, pinned), spec, cache).changed
+    assert changed.message.endswith("\n  changed: a.txt")
+    room.sweep(Shelf.of(cache), 0)
     with pytest.raises(IntegrityError, match=r"\n  changed: a.txt"):  # of the same size: found by its bytes
         stage(pinned, source, cache)
 
@@ -227,19 +234,19 @@ def child(cache: Path, url: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_killed_download_goes_on(bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    upload(bucket, "set/", {f"{n:04}": str(n).encode() * 10 for n in range(600)})
+    access.open(bucket.url).put_many((f"set/{n:04}", str(n).encode() * 10) for n in range(400))
     url, root = f"{bucket.url}/set/", tmp_path / "cache"
     first = child(root, url)
     assert first.stdout and first.stdout.readline() == b"begun\n"
     files = root / "inputs" / "files" / "sha256"
     until = time.monotonic() + 20
-    while time.monotonic() < until and (not files.exists() or len(list(files.glob("*/*"))) < 50):
+    while time.monotonic() < until and (not files.exists() or len(list(files.glob("*/*"))) < 20):
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
     first.stdout.close()
     with child(root, url) as second:
-        assert second.stdout and second.stdout.read().split() == [b"begun", b"cache", b"600"]
+        assert second.stdout and second.stdout.read().split() == [b"begun", b"cache", b"400"]
     room.sweep(Shelf.of(Cache(root)), 0)
     assert not list((root / "inputs" / "partial").iterdir())
 
@@ -287,6 +294,7 @@ def test_a_dvc_file_is_read_from_its_remote(bucket: ObjectStore, cache: Cache, t
         pin(source, Cache(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_thousands_of_files_come_quickly_in_bounded_memory(bucket: ObjectStore, cache: Cache) -> None:
     store = access.open(bucket.url)
     store.put_many((f"many/{n % 50}/{n:05}", n.to_bytes(4, "big") * 500) for n in range(5000))
