@@ -152,6 +152,20 @@ def test_missing_and_short_objects_are_found_without_reading(cache: Cache, store
     assert done.read == 2, "one file makes the sample full; the lock itself is always read"
 
 
+def test_of_a_lock_that_only_a_run_used_nothing_is_missed(cache: Cache, store: Store) -> None:
+    ran = lock(wheel(b"from an index", "far"), wheel(b"here", "here"))
+    store.put(keys.lock(digest(ran)), dumps(ran).encode())
+    store.put(keys.artifact(sha256_bytes(b"here")), b"here")
+    assert vault.verify(store).damaged == ()
+    [line] = vault.holdings(store).locks
+    assert (line.missing, line.kept) == (1, False)
+    flip(store, keys.artifact(sha256_bytes(b"here")))
+    [damage] = vault.verify(store).damaged
+    assert damage.wanted.artifact.name == "here"
+    [missing, _] = vault.verify(store, {digest(ran): ran}).damaged
+    assert missing.why == "is missing", "who names the lock wants all of it"
+
+
 def test_a_sample_is_random_and_at_least_as_big_as_asked(store: Store) -> None:
     for number in range(40):
         data = b"%03d" % number

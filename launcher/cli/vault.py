@@ -46,9 +46,8 @@ def add(names: tuple[str, ...], place: str | None, runs: str | None, as_json: bo
     `launcher rebuild LOCK --from STORE --offline` then needs no package index.
     """
     from launcher import access
-    from launcher.lock import digest, dumps
-    from launcher.store import keys
     from launcher.vault import put
+    from launcher.vault.adding import references as references_of
 
     cache, progress = Cache(), choose_progress()
     kept = access.open(place)
@@ -57,11 +56,11 @@ def add(names: tuple[str, ...], place: str | None, runs: str | None, as_json: bo
     for name in names:
         lock, own = named(name, kept, runs, cache, progress)
         files |= own | artifacts(lock, cache)
-        references[keys.lock(digest(lock))] = dumps(lock).encode()
+        references |= references_of(lock)
     done = put(files, references, kept, progress)
     if as_json:
         counts = {"copied": done.copied, "present": done.present, "bytes": done.size}
-        print_json({"store": kept.url, **counts, "present_bytes": done.present_size, "locks": len(references)})
+        print_json({"store": kept.url, **counts, "present_bytes": done.present_size, "locks": len(references) // 2})
         return
     sent = f"{done.copied} files copied to {kept.url} ({done.size / 1e6:.1f} MB)"
     print_text(f"{sent}, {done.present} were there ({done.present_size / 1e6:.1f} MB)")
@@ -148,7 +147,7 @@ def list_locks(opened: Store, as_json: bool) -> None:
 
 def row(line: LockLine) -> tuple[str, ...]:
     sizes = size(line.size), size(line.own)
-    return (line.digest[:12], age(stamp(line.modified)), *sizes, lacking(line.missing), line.about)
+    return (line.digest[:12], age(stamp(line.modified)), *sizes, lacking(line), line.about)
 
 
 def list_artifacts(opened: Store, as_json: bool) -> None:
@@ -171,5 +170,6 @@ def stamp(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def lacking(missing: int) -> str:
-    return f"{missing} files" if missing else "-"
+def lacking(line: LockLine) -> str:
+    """Say what of a lock isn't there: of one that only a run used, nobody promised that it is."""
+    return "-" if not line.missing else f"{line.missing} files{'' if line.kept else ', not added'}"

@@ -8,6 +8,7 @@
     checks/<name>/...                              what `launcher store check` tries, removed at its end
     clock                                          empty: written when the store's own time is asked for
     locks/<sha256>.lock                            every lock that a run used
+    locks/<sha256>.kept                            empty: all files of that lock were put into the vault
     sweeps/<sweep>.json                            the points and their run ids
     runs/<run>/job.json                            written once, at submit
     runs/<run>/claims/<epoch>.json                 which attempt may write, by conditional create; the highest counts
@@ -66,6 +67,10 @@ CLOCK = "clock"
 
 def lock(sha256: str) -> str:
     return f"locks/{sha256}.lock"
+
+
+def kept(sha256: str) -> str:
+    return f"locks/{sha256}.kept"
 
 
 def sweep(name: str) -> str:

@@ -53,7 +53,12 @@ def add(lock: Lock, cache: Cache, store: Store, progress: Progress = SILENT) -> 
     alone. Raises FetchError when a file isn't in the cache, StoreError when the store refuses.
     """
     places = in_cache(files(lock), cache) | optional(sources(lock), cache)
-    return put(places, {keys.lock(digest(lock)): dumps(lock).encode()}, store, progress)
+    return put(places, references(lock), store, progress)
+
+
+def references(lock: Lock) -> dict[str, bytes]:
+    """Return what is put into the store once a lock's files are there: the lock, and that they are."""
+    return {keys.lock(digest(lock)): dumps(lock).encode(), keys.kept(digest(lock)): b""}
 
 
 def in_cache(wanted: Iterable[Artifact], cache: Cache) -> dict[str, Path]:

@@ -20,7 +20,7 @@ SHOWN_REQUIREMENTS = 4
 class LockLine:
     """A lock of a vault. Sizes in bytes: `size` is what is there of it, `own` what no other lock here needs.
 
-    `missing` counts the files that it needs and the vault hasn't got.
+    `missing` counts the files that it needs and the vault hasn't got; `kept` tells that somebody put them in.
     """
 
     digest: str
@@ -29,6 +29,7 @@ class LockLine:
     image: str | None
     files: int
     missing: int
+    kept: bool
     size: int
     own: int
 
@@ -68,6 +69,7 @@ def line(one: Kept, sizes: Mapping[str, int], users: Mapping[str, int]) -> LockL
         image=one.lock.image.id if one.lock and one.lock.image else None,
         files=len(needed),
         missing=len(needed) - len(there),
+        kept=one.whole,
         size=sum(sizes[sha256] for sha256 in there),
         own=sum(sizes[sha256] for sha256 in there if users[sha256] == 1),
     )

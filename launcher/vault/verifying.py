@@ -53,16 +53,18 @@ def verify(
     chance: random.Random | None = None,
     progress: Progress = SILENT,
 ) -> Verified:
-    """Look at everything in a vault, or at what some locks (by digest) need.
+    """Look at everything in a vault, or at what some locks (by digest) need. Of a lock that a run left in the store,
+    and nobody added to the vault, no file is missed.
 
     Each object is there, has the size that its lock says, and, of as many random ones as make `sample` bytes (None:
     of all), the sha256 that its key says. Raises StoreError when the store doesn't answer: that is no damage.
     """
     found = kept(store) if locks is None else []
     trees, odd = listed(store) if locks is None else ({}, {})
-    needed = trees | wanted(sound(found) if locks is None else locks)
+    needed = trees | wanted(sound(found, whole=True) if locks is None else locks)
     sizes = sizes_of(store, None if locks is None else list(needed))
-    everything = {**{sha256: unnamed(sha256, size) for sha256, size in sizes.items()}, **needed}
+    names = {sha256: one for sha256, one in wanted(sound(found)).items() if sha256 in sizes}
+    everything = {**{sha256: unnamed(sha256, size) for sha256, size in sizes.items()}, **names, **needed}
     damaged = [bad(one, why) for one in needed.values() if (why := wrong_size(one.artifact, sizes))]
     whole = sizes.keys() - {one.wanted.artifact.sha256 for one in damaged}
     chosen = choose(whole, sizes, sample, chance or random.Random())
