@@ -1,5 +1,5 @@
 """Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [steps]
-[environments] [push] [containers] [files]`.
+[environments] [push] [containers] [files]`; and `python -m benchmarks transfers [its own options]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -117,6 +117,11 @@ PARTS = {
 
 def main(chosen: list[str]) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have byte code
+    if chosen[:1] == ["transfers"]:  # needs no Docker, and takes options of its own
+        from benchmarks import transfers
+
+        transfers.main(chosen[1:])
+        return
     with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder, docker_engine() as docker:
         bench = Bench(Path(folder), docker)
         for name, part in PARTS.items():

@@ -14,13 +14,18 @@ import contextlib
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.measure import Row, Took, process, table, tell
+from benchmarks.measure import Row, Took, table, tell
+
+if TYPE_CHECKING:
+    from launcher.store.objects import Entry
 
 BIG, BIG_ON_MOTO = 2 << 30, 512 << 20
 SMALL_BYTES = 20 << 10
@@ -60,7 +65,8 @@ elif what == "down":
     client.download_file(bucket, f"{prefix}/big", str(place))
 elif what == "up-many":
     with ThreadPoolExecutor(32) as pool:
-        list(pool.map(lambda path: client.upload_file(str(path), bucket, f"{prefix}/many/{path.name}"), place.iterdir()))
+        send = lambda path: client.upload_file(str(path), bucket, f"{prefix}/many/{path.name}")
+        list(pool.map(send, place.iterdir()))
 else:
     place.mkdir()
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/many/")
@@ -68,6 +74,27 @@ else:
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda key: client.download_file(bucket, key, str(place / key.rpartition("/")[2])), keys))
 """
+
+# A process's greatest memory counts what its parent had when it was forked, so a small one stands between.
+BETWEEN = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+took = time.perf_counter() - began
+sys.stdout.buffer.write(done.stdout[-2000:] if done.returncode else b"")
+print(took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+sys.exit(done.returncode)
+"""
+
+
+def process(args: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Took:
+    """Run a program to its end; raise RuntimeError with the end of what it said when it fails."""
+    words = [sys.executable, "-I", "-S", "-c", BETWEEN, *(str(arg) for arg in args)]
+    done = subprocess.run(words, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{words[5]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    wall_s, peak_mb = done.stdout.split()
+    return Took(wall_s=float(wall_s), peak_mb=float(peak_mb))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +112,9 @@ class Place:
 
     @property
     def whole_prefix(self) -> str:
-        return "/".join(part for part in (self.url.partition("://")[2].partition("/")[2].strip("/"), self.prefix) if part)
+        return "/".join(
+            part for part in (self.url.partition("://")[2].partition("/")[2].strip("/"), self.prefix) if part
+        )
 
     def source(self, what: str) -> Path:
         return self.folder / ("many" if what.endswith("many") else "big")
@@ -106,31 +135,31 @@ def boto3(what: str, place: Place) -> Took:
 
 def s5cmd(what: str, place: Place) -> Took:
     remote = f"s3://{place.bucket}/{place.whole_prefix}"
-    words = {
+    words: dict[str, list[str | Path]] = {
         "up": [place.source(what), f"{remote}/big"],
         "down": [f"{remote}/big", place.target()],
         "up-many": [f"{place.source(what)}/", f"{remote}/many/"],
         "down-many": [f"{remote}/many/*", f"{place.target()}/"],
-    }[what]
+    }
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return process([program("s5cmd"), *(["--endpoint-url", endpoint] if endpoint else []), "cp", *words])
+    return process([program("s5cmd"), *(["--endpoint-url", endpoint] if endpoint else []), "cp", *words[what]])
 
 
 def rclone(what: str, place: Place) -> Took:
     """rclone's defaults for one file; for many it is given as many transfers as the others have."""
     remote = f"bench:{place.bucket}/{place.whole_prefix}"
-    words = {
+    words: dict[str, list[str | Path]] = {
         "up": ["copyto", place.source(what), f"{remote}/big"],
         "down": ["copyto", f"{remote}/big", place.target()],
         "up-many": ["copy", place.source(what), f"{remote}/many"],
         "down-many": ["copy", f"{remote}/many", place.target()],
-    }[what]
+    }
     many = ["--transfers", "32", "--checkers", "32"] if what.endswith("many") else []
     told = {"TYPE": "s3", "PROVIDER": "Other", "ENV_AUTH": "true", "NO_CHECK_BUCKET": "true"}
     told["ENDPOINT"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     told["REGION"] = os.environ.get("AWS_REGION", "")
     env = {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in told.items()}
-    return process([program("rclone"), "--config", os.devnull, *many, *words], env=env)
+    return process([program("rclone"), "--config", os.devnull, *many, *words[what]], env=env)
 
 
 RIVALS: dict[str, Callable[[str, Place], Took]] = {"s5cmd": s5cmd, "rclone": rclone, "boto3": boto3}
@@ -157,16 +186,16 @@ def compare(what: str, label: str, place: Place, rounds: int) -> list[Row]:
             clear(place.target())
             kept = best.get(name, took)
             best[name] = Took(wall_s=min(kept.wall_s, took.wall_s), peak_mb=max(kept.peak_mb, took.peak_mb))
-    return [
-        Row(what=label, ours=best["ours"], rival=name, theirs=best[name], goal=GOALS[name]) for name in RIVALS
-    ]
+    return [Row(what=label, ours=best["ours"], rival=name, theirs=best[name], goal=GOALS[name]) for name in RIVALS]
 
 
 def check(place: Place, what: str) -> None:
     """See that everything is there, outside of the measured time."""
     if what.startswith("down"):
         target = place.target()
-        sizes = sum(path.stat().st_size for path in ([target] if target.is_file() else target.rglob("*")) if path.is_file())
+        sizes = sum(
+            path.stat().st_size for path in ([target] if target.is_file() else target.rglob("*")) if path.is_file()
+        )
     else:
         sizes = sum(entry.size for entry in remote(place, what))
     source = place.source(what)
@@ -175,17 +204,18 @@ def check(place: Place, what: str) -> None:
         raise RuntimeError(f"{what}: {sizes} bytes came, not {wanted}")
 
 
-def remote(place: Place, what: str) -> list[object]:  # type: ignore[type-arg]
+def remote(place: Place, what: str) -> list[Entry]:
+    """Return what lies in the store of the big file, or of the small ones."""
     from launcher import access
 
-    below = f"{place.prefix}/many/" if what.endswith("many") else f"{place.prefix}/"
-    return [entry for entry in access.open(place.url).list(below) if what.endswith("many") or entry.key.endswith("/big")]  # type: ignore[return-value]
+    below = access.open(place.url).list(f"{place.prefix}/")
+    return [entry for entry in below if ("/many/" in entry.key) == what.endswith("many")]
 
 
 def empty(place: Place, what: str) -> None:
     from launcher import access
 
-    access.open(place.url).delete_many([entry.key for entry in remote(place, what)])  # type: ignore[attr-defined]
+    access.open(place.url).delete_many([entry.key for entry in remote(place, what)])
 
 
 def clear(path: Path) -> None:
@@ -251,7 +281,10 @@ def report(place: Place, size: int, files: int, rounds: int) -> None:
     big, small = f"{size >> 20} MiB", f"{files} x {SMALL_BYTES >> 10} KiB"
     rows = [*compare("up", f"{big} up", place, rounds), *compare("down", f"{big} down", place, rounds)]
     if files:
-        rows += [*compare("up-many", f"{small} up", place, rounds), *compare("down-many", f"{small} down", place, rounds)]
+        rows += [
+            *compare("up-many", f"{small} up", place, rounds),
+            *compare("down-many", f"{small} down", place, rounds),
+        ]
     table(f"Transfers (goal: 0.9 of s5cmd and rclone, ahead of boto3, at most {MEMORY_MB} MB)", rows)
 
 
