@@ -211,10 +211,13 @@ class Trainer:
         told = {"name": f"s{seq}", "attempt": self.number, "seq": seq, "bytes": 0, "files": files}
         self.patiently(lambda: claim.check(self.store))
         self.patiently(lambda: self.create(key, json.dumps(told).encode()))
-        self.patiently(lambda: claim.check(self.store))
+        self.look_again(claim)
         self.log.committed(key)
         with contextlib.suppress(UnreachableError):  # then at the next one
             retention.apply(self.store, key, told)
+
+    def look_again(self, claim: Claim) -> None:
+        self.patiently(lambda: claim.check(self.store))
 
     def stored(self, contents: Contents, sha256: str) -> dict[str, Any]:
         if contents.find(sha256) is None:
@@ -264,19 +267,46 @@ class Log:
             assert not gone, f"{self.sure[-1]} lacks {gone}"
 
 
+def trial(seed: int, faults: float, keep: dict[str, Any]) -> Log:
+    """Let two or three attempts loose; return what they believed. Raises AssertionError when it wasn't so."""
+    chance = random.Random(f"{seed}-{faults}")
+    bucket = Bucket(chance, faults)
+    log = Log(bucket)
+    trainers = {number: Trainer(bucket, number, log, keep) for number in range(1, chance.choice((3, 4)))}
+    try:
+        bucket.run({number: trainer.run for number, trainer in trainers.items()})
+        log.look()
+    except BaseException as e:
+        raise AssertionError(f"seed {seed} with faults {faults}: {type(e).__name__}: {e}") from e
+    return log
+
+
 @pytest.mark.parametrize("faults", [0.0, 0.03, 0.1])
 @pytest.mark.parametrize("keep", [{}, {"last": 1}, {"last": 2, "every": 3}])
 def test_in_any_order_there_is_one_history(faults: float, keep: dict[str, Any]) -> None:
-    commits = taken = 0
-    for seed in range(100):
-        chance = random.Random(f"{seed}-{faults}")
-        bucket = Bucket(chance, faults)
-        log = Log(bucket)
-        trainers = {number: Trainer(bucket, number, log, keep) for number in range(1, chance.choice((3, 4)))}
-        try:
-            bucket.run({number: trainer.run for number, trainer in trainers.items()})
-            log.look()
-        except BaseException as e:
-            raise AssertionError(f"seed {seed} with faults {faults}: {type(e).__name__}: {e}") from e
-        commits, taken = commits + len(log.sure), taken + len(log.inherited)
-    assert commits > 150 and taken > 90, "many have committed, and many have taken over"
+    logs = [trial(seed, faults, keep) for seed in range(100)]
+    assert sum(len(log.sure) for log in logs) > 150, "many have committed"
+    assert sum(len(log.inherited) for log in logs) > 90, "many have taken over"
+
+
+@pytest.mark.parametrize("mistake", ["lists before it claims", "looks only once", "uses a key again"])
+def test_the_trial_would_find_the_mistake_of_one_who(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that always passes proves nothing."""
+    if mistake == "lists before it claims":
+        monkeypatch.setattr(claims, "claimed", claimed_too_late)
+    elif mistake == "looks only once":
+        monkeypatch.setattr(Trainer, "look_again", lambda *_: None)
+    else:
+        monkeypatch.setattr(Contents, "mark", lambda *_: "")
+    with pytest.raises(AssertionError):
+        for seed in range(600):
+            trial(seed, 0.03, {"last": 1})
+
+
+def claimed_too_late(store: Any, attempt: Attempt, newest: dict[str, Any] | None, owner: str) -> Claim | None:
+    """Claim with what counted a moment before."""
+    inherits = counting(store, attempt.run)
+    epoch = newest["epoch"] + (newest["owner"] != owner) if newest else 1
+    if not claims.created(store, keys.claim(RUN, epoch), claims.body(attempt, epoch, owner, inherits), owner):
+        return None
+    return Claim(RUN, epoch, attempt.number, claims.read(store, RUN, epoch)["inherits"])
