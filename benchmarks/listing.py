@@ -3,8 +3,8 @@
     python benchmarks/listing.py [--runs 10000] [--rounds 5] [--store URL] [--json]
 
 Without --store: a folder, and moto on loopback, which is filled in its memory and scans all its keys for every listing.
-With --store the runs are written to that (empty) store, with the settings of this machine, and left there. Goals, which
-the project set itself: warm under 1 s as whole commands; cold (no index, a snapshot there) what listing takes, plus 2 s.
+With --store the runs are written to that (empty) store, with the settings of this machine, and left there. Goals that
+the project set itself: warm under 1 s as whole commands; cold (no index, a snapshot there) listing itself plus 2 s.
 """
 
 from __future__ import annotations

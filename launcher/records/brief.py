@@ -97,8 +97,9 @@ def host(facts: Mapping[str, Any] | None) -> str | None:
 
 
 def to_text(told: Brief) -> str:
-    """Return JSON on one line, without what is empty."""
-    return json.dumps({name: value for name, value in asdict(told).items() if value not in (None, {}, False)})
+    """Return JSON on one line, without what is as it is by itself."""
+    said = ((name, value) for name, value in asdict(told).items() if value is not None and value is not False)
+    return json.dumps({name: value for name, value in said if value != {}})
 
 
 def from_text(text: str) -> Brief:

@@ -26,9 +26,10 @@ from launcher.runner.fold import seconds
 from launcher.store import keys
 from launcher.store.objects import Store
 
-MARGIN_S = 3600.0
+HOUR_S = 3600.0
+MARGIN_S = HOUR_S
 WHOLE_S = 86400.0  # all runs are listed when this is longer ago
-SETTLED_S = 3600.0  # who said so long ago that nothing more comes, and wrote no record, won't write one
+SETTLED_S = HOUR_S  # who said so long ago that nothing more comes, and wrote no record, won't write one
 SILENCE = 10  # a silent run is asked about again when a tenth of its silence has passed once more
 READERS = 32
 BATCH = 1000
@@ -184,12 +185,13 @@ def ask_again(index: Index, store: Store, now: float, wrong: list[str], every: b
 
 
 def due(row: Row, now: float) -> bool:
-    """Tell whether a run that is silent, or ended without a record, should be asked about again."""
+    """Tell whether a run that is silent, or ended without a record, should be asked about again: for an hour always."""
     if row.state in GOING:
         return True
     told = from_text(row.told)
     last = told.ended or told.last_sign
-    return not last or now - row.asked >= (row.asked - seconds(last)) / SILENCE
+    silent_s = row.asked - seconds(last) if last else 0.0
+    return silent_s < HOUR_S or now - row.asked >= silent_s / SILENCE
 
 
 def worth_writing(row: Row, new: Row) -> bool:
