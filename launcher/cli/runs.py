@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -71,9 +72,10 @@ def listed(
     gc.disable()  # ten thousand small values and then the end: looking for garbage takes a third of the time
     reach = access.of(place)
     store, problem = (None, None) if offline else opened(place)
-    folder = None if store and store.url.startswith("memory:") else index_of(reach.url, reach.settings)
-    with Runs(reach.url, store, folder) as runs:
-        if store is not None:
+    with Runs(reach.url, store, index_of(reach.url, reach.settings)) as runs:
+        if store is not None and store.url != reach.url and not refresh and runs.as_of is not None and runs.known():
+            problem = StoreError(f"there is no store at {reach.url} any more")  # and not just none yet
+        elif store is not None:
             problem = asked(runs, refresh, about)
         if not runs.fresh:
             tell_stale(runs, problem)
@@ -95,11 +97,16 @@ def opened(place: str | None) -> tuple[Store | None, StoreError | None]:
         return None, e
 
 
-def index_of(url: str, settings: dict[str, str]) -> Any:
+def index_of(url: str, settings: dict[str, str]) -> Path | None:
+    """Return the folder of a store's index; None for a store in memory."""
     from launcher.cache import default_root
     from launcher.records.index import place
 
-    return place(default_root(), url, {name: settings.get(name) for name in ("endpoint", "account")})
+    return (
+        None
+        if url.startswith("memory:")
+        else place(default_root(), url, {name: settings.get(name) for name in ("endpoint", "account")})
+    )
 
 
 def asked(runs: Runs, refresh: bool, about: Collection[str]) -> StoreError | None:

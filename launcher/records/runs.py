@@ -49,6 +49,10 @@ class Runs:
         told = self.safely(self.index.notes).get("updated")
         return float(told) if told else None
 
+    def known(self) -> int:
+        """Return how many runs are in the index, asked or not."""
+        return self.safely(self.index.count)
+
     def update(self, *, refresh: bool = False, about: Collection[str] = (), progress: Progress = SILENT) -> None:
         """Ask the store what is new. Raises a LauncherError of the store."""
         self.fresh = False
