@@ -25,7 +25,7 @@ from launcher.gpu.model import Device
 from launcher.store import folder_of
 from launcher.store.access import Access
 from launcher.store.keys import run as run_prefix
-from launcher.target import accounts, bundle, secrets, trees, trust
+from launcher.target import accounts, bundle, network, secrets, trees
 from launcher.target.gpus import environment
 from launcher.target.model import Container, Mount, Work
 
@@ -81,8 +81,7 @@ def container(
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
     own |= {name: env[name] for name in environment(gpus, env, runtime)}  # the runner looks at the GPUs too
-    if any(mount.target == TRUSTED for mount in mounts):
-        own["SSL_CERT_FILE"] = TRUSTED
+    own |= reaching(work.store, mounts)
     return Container(
         run=work.job.run,
         image=work.image,
@@ -110,10 +109,18 @@ def store_mounts(work: Work, inside: Path, handed: Path | None) -> list[Mount]:
     if handed:
         (inside / "secrets").mkdir(exist_ok=True)
         found.append(Mount(source=handed, target=SECRETS))
-    if trusted := trust.bundle():
+    if trusted := network.bundle():
         (inside / "ca.pem").touch()
         found.append(Mount(source=trusted, target=TRUSTED))
     return found
+
+
+def reaching(access: Access, mounts: list[Mount]) -> dict[str, str]:
+    """Return the runner's variables for a store of the network; the command gets none of them."""
+    if folder_of(access.url) is not None:
+        return {}
+    trusted = any(mount.target == TRUSTED for mount in mounts)
+    return network.proxies() | ({"SSL_CERT_FILE": TRUSTED} if trusted else {})
 
 
 def run_of_store(store: Path, run: str, inside: Path) -> Mount:

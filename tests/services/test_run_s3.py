@@ -287,13 +287,17 @@ def test_a_killed_runner_is_recorded_and_resumed(machine: Any, project: Path) ->
 
 
 def is_runner(pid: Path, client: int) -> bool:
-    """Tell whether a process is the runner of a client's session."""
+    """Tell whether a process is the runner that a client started."""
     try:
-        words = (pid / "cmdline").read_bytes().split(b"\0")
-        session = (pid / "stat").read_text().rpartition(")")[2].split()[3]
+        return b"/opt/launcher/run.py" in (pid / "cmdline").read_bytes().split(b"\0") and client in ancestors(pid)
     except OSError:
         return False
-    return b"/opt/launcher/run.py" in words and int(session) == client
+
+
+def ancestors(pid: Path) -> Iterator[int]:
+    while pid.name != "0":
+        pid = pid.with_name((pid / "stat").read_text().rpartition(")")[2].split()[1])
+        yield int(pid.name)
 
 
 def test_a_bucket_that_is_not_there_is_told_before_anything_is_built(machine: Any, project: Path) -> None:
