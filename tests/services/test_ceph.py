@@ -19,6 +19,7 @@ from launcher.errors import AccessError, ObjectExistsError
 from launcher.store.access import Access
 from launcher.store.objects import Store
 from tests.object_stores import ObjectStore, empty, forget_settings, new_bucket
+from tests.services.test_never_lose import kill_over_and_over
 
 pytestmark = [pytest.mark.services, pytest.mark.heavy]
 RACERS, RACES = 8, 25
@@ -84,3 +85,8 @@ def test_it_tells_its_clock_and_lists_what_comes_after_a_key(ceph_s3: ObjectStor
     assert len(keys) == 1200 and keys == sorted(keys)
     assert [entry.key for entry in store.list("k/", after="k/1197")] == ["k/1198", "k/1199"]
     assert abs((store.now() - store.list("k/", after="k/1198")[0].modified).total_seconds()) < 60
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing_that_was_committed(ceph_server: ObjectStore, ceph_s3: ObjectStore, tmp_path: Path) -> None:
+    kill_over_and_over(tmp_path, ceph_server, kills=30)

@@ -6,14 +6,18 @@ has other work to do LAUNCHER_SHIPPED_S (how long shipping may take) and LAUNCHE
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +33,7 @@ from launcher.store.access import Access
 from tests import chain
 from tests.attempts import Bench
 from tests.fault_proxy import Proxy, fault_proxy
-from tests.object_stores import Faulty, ObjectStore, behind, forget_settings, moto, new_bucket
-from tests.test_runner_checkpoints import end_commands
+from tests.object_stores import Faulty, ObjectStore, behind, empty, forget_settings, new_bucket
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -38,7 +41,7 @@ KILLS = int(os.environ.get("LAUNCHER_KILLS", "200"))
 SEED = int(os.environ.get("LAUNCHER_SEED", "1"))
 SIDE_BY_SIDE = int(os.environ.get("LAUNCHER_SIDE_BY_SIDE", "4"))
 KILLS_OF_A_RUN = 25
-STEPS, EVERY, PACE_S = 2400, 60, 0.008  # a checkpoint every half a second, if nothing else is to be done
+STEPS, EVERY, PACE_S = 3600, 120, 0.008  # a checkpoint a second, if nothing else is to be done
 TIMES = {"ship_s": 0.2, "heartbeat_s": 1.0, "look_s": 0.1, "quiet_s": 0.4, "quiet_folder_s": 0.4, "retry_s": 0.1}
 LIVES_S = ((0.8, 4.0), (0.2, 10.0))  # shares of the kills, and how long at most they are waited for
 # What was finished so long before a kill is in the store. Four runs share two cores, and a server that often fails.
@@ -61,40 +64,53 @@ def faults(proxy: Proxy, chance: random.Random) -> None:
         proxy.fault("skew", seconds=clock)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """What a kill has cost. `moved`: the next attempt found an empty folder, as on another node."""
+
+    moved: bool
+    lost: int  # finished checkpoints that it did not start from
+    age_s: float  # of the oldest of these at the moment of the kill
+
+
 @dataclass
 class Tally:
     """What the kills have cost, in all runs."""
 
+    wanted: int
     kills: int = 0
     runs: int = 0
-    lost: list[int] = field(default_factory=list)  # finished checkpoints that the next attempt did not start from
-    age_s: list[float] = field(default_factory=list)  # of the oldest of these at the moment of the kill
+    faults: Counter[str] = field(default_factory=Counter)
+    resumes: list[Resume] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def next_run(self) -> int | None:
         """Return the number of another run; None when there were kills enough."""
         with self.guard:
-            self.runs += self.kills < KILLS
-            return self.runs if self.kills < KILLS else None
+            self.runs += self.kills < self.wanted
+            return self.runs if self.kills < self.wanted else None
 
     def killed(self) -> bool:
         """Count a kill; return whether there are to be more."""
         with self.guard:
             self.kills += 1
-            return self.kills < KILLS
+            return self.kills < self.wanted
 
-    def resumed(self, lost: int, age_s: float) -> None:
+    def resumed(self, one: Resume) -> None:
         with self.guard:
-            self.lost.append(lost)
-            self.age_s.append(age_s)
+            self.resumes.append(one)
 
     def __str__(self) -> str:
-        shares = {n: self.lost.count(n) for n in sorted(set(self.lost))}
-        middle, worst = (sorted(self.age_s)[at] for at in (len(self.age_s) // 2, -1)) if self.age_s else (0, 0)
-        return (
-            f"{self.kills} kills in {self.runs} runs; {len(self.lost)} resumed; finished checkpoints lost: {shares}; "
-            f"which had been finished for {middle:.1f} s in the middle, {worst:.1f} s at most"
-        )
+        told = [f"{self.kills} kills in {self.runs} runs; of finished checkpoints, an attempt did not start from"]
+        for moved, where in ((False, "on the same node"), (True, "on another node")):
+            lost = [one.lost for one in self.resumes if one.moved == moved]
+            ages = sorted(one.age_s for one in self.resumes if one.moved == moved) or [0.0]
+            shares = ", ".join(f"{n}: {lost.count(n)} times" for n in sorted(set(lost)))
+            told.append(
+                f"  {where}: {shares}; finished {ages[len(ages) // 2]:.1f} s (median), {ages[-1]:.1f} s (max) before"
+            )
+        told.append(f"  faults: {', '.join(f'{kind} {n}' for kind, n in sorted(self.faults.items()))}")
+        return "\n".join(told)
 
 
 class Trial:
@@ -139,10 +155,12 @@ class Trial:
     def kill(self, process: Any) -> None:
         """Kill runner and command, in either order, as the end of a node or of its power would."""
         noted = f"killed {self.attempt} {time.time():.3f}\n"
-        first, second = process.kill, lambda: end_commands(self.argv[2])
-        for action in (first, second) if self.chance.random() < 0.5 else (second, first):
-            action()
+        if self.chance.random() < 0.5:
+            kill_commands(self.argv)
+        process.kill()
         process.communicate()
+        while kill_commands(self.argv):
+            time.sleep(0.01)
         with self.diary.open("a") as out:
             out.write(noted)
 
@@ -168,7 +186,8 @@ class Trial:
                 begin = int(words[0])
                 assert begin >= floor, f"{self}: began at {begin}, but {floor} was finished in time:\n{self.story()}"
                 lost = [at for step, at in saved.items() if at <= killed_at and step > begin]
-                self.tally.resumed(len(lost), killed_at - min(lost, default=killed_at))
+                age_s = killed_at - min(lost, default=killed_at)
+                self.tally.resumed(Resume(moved=self.moves, lost=len(lost), age_s=age_s))
                 saved = {}
 
     def story(self) -> str:
@@ -214,6 +233,17 @@ class Trial:
         return found
 
 
+def kill_commands(argv: list[str]) -> int:
+    """Kill the processes that were started by these words; return how many there were."""
+    wanted, found = "\0".join([*argv, ""]).encode(), 0
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (place / "cmdline").read_bytes() == wanted:
+                os.kill(int(place.name), signal.SIGKILL)
+                found += 1
+    return found
+
+
 def ends_within(process: Any, seconds: float) -> bool:
     try:
         process.wait(seconds)
@@ -222,26 +252,37 @@ def ends_within(process: Any, seconds: float) -> bool:
     return True
 
 
-def run_all(root: Path, server: ObjectStore, tally: Tally) -> None:
-    """One after another, in one of the threads that do so side by side."""
+def run_one_after_another(root: Path, server: ObjectStore, tally: Tally) -> None:
     while (number := tally.next_run()) is not None:
-        seed = SEED * 1000 + number
+        seed, bucket = SEED * 1000 + number, new_bucket(server)
         with fault_proxy(server.endpoint, seed=seed) as proxy:
-            store = behind(new_bucket(server), proxy)
-            trial = Trial(root / str(seed), store, seed, tally)
+            trial = Trial(root / str(seed), behind(bucket, proxy), seed, tally)
             faults(proxy, trial.chance)
             trial.go()
+            tally.faults.update(line.split()[0] for line in proxy.log)
         shutil.rmtree(root / str(seed))
+        empty(bucket)
+
+
+def kill_over_and_over(root: Path, server: ObjectStore, kills: int) -> Tally:
+    """Kill runs, some side by side, and hold of each what must hold. Return what it has cost."""
+    tally = Tally(kills)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for done in [pool.submit(run_one_after_another, root, server, tally) for _ in range(SIDE_BY_SIDE)]:
+            done.result()
+    assert tally.kills >= kills
+    return tally
 
 
 def test_200_kills_lose_at_most_one_interval_and_the_end_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    s3_server: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     forget_settings(monkeypatch)
-    tally = Tally()
-    with moto(tmp_path) as server, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for done in [pool.submit(run_all, tmp_path, server, tally) for _ in range(SIDE_BY_SIDE)]:
-            done.result()
+    tally = kill_over_and_over(tmp_path, s3_server, KILLS)
+    record_property("cost", str(tally))
     with capsys.disabled():
         print(f"\n{tally}")
-    assert tally.kills >= KILLS
