@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +163,13 @@ def test_a_list_that_leads_out_is_refused() -> None:
         from_json(to_json(items), digest, "x")
 
 
+def test_a_list_that_leads_through_a_link_is_refused() -> None:
+    items = [Item(name="a", target="/elsewhere"), Item(name="a/b", size=1, sha256="0" * 64)]
+    digest = tree_digest([("a", "link", "/elsewhere"), ("a/b", "file", "0" * 64)])
+    with pytest.raises(IntegrityError):
+        from_json(to_json(items), digest, "x")
+
+
 def test_changes_are_told_the_first_ten() -> None:
     before = [Item(name=f"{n:02}", size=n, sha256=str(n)) for n in range(20)]
     now = [Item(name=f"{n:02}", size=n + (n == 7), sha256=str(n) + "x" * (n == 7)) for n in range(5, 30)]
@@ -202,6 +212,25 @@ def test_inputs_that_come_and_go(folder: Path, cache: Cache, tmp_path: Path) -> 
     pinned = replace(spec, data=(DataSpec(name="d", path=folder, sha256="0" * 64),))
     [problem] = fit(lock, pinned, cache).asked
     assert problem.message.startswith("is to have sha256 000")
+
+
+def test_a_build_asks_no_source(folder: Path, cache: Cache, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, DataSpec(name="d", path=folder))
+    lock = lock_of(spec, cache)
+    (folder / "a.txt").write_bytes(b"ccc")
+    assert not fit(lock, spec, cache, ask=False).changed
+
+
+def test_local_data_need_no_folder_of_inputs(
+    folder: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAUNCHER_INPUTS", str(tmp_path / "file" / "inputs"))
+    source = DataSpec(name="d", path=folder)
+    pinned = pin(source, cache)
+    assert stage(pinned, source, cache).origin == "place"
+    with pytest.raises(LauncherError, match="point LAUNCHER_INPUTS at"):
+        stage(pinned, None, cache)
 
 
 def test_data_that_is_elsewhere_leaves_the_lock_alone(folder: Path, cache: Cache, tmp_path: Path) -> None:
@@ -309,6 +338,51 @@ def test_a_living_process_keeps_its_input(shelf: Shelf) -> None:
         process.kill()
         process.wait()
     assert room.remove(shelf, made.sha256) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+def test_two_users_share_what_is_there() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        root = Path(place) / "inputs"
+        root.mkdir()
+        root.chmod(0o1777)
+        shelf = Shelf(root)
+        mine = put(shelf, "mine", {"a": b"shared", "b": b"mine"})
+        code = as_nobody(lambda: theirs(root, mine))
+        assert code == 0
+        assert {entry.name for entry in room.entries(shelf)} == {"mine", "theirs"}
+        room.trim(shelf, 1 << 40)
+        assert room.used(shelf) == 0
+
+
+def theirs(root: Path, mine: DataPin) -> None:
+    """What another user does with inputs that aren't theirs."""
+    shelf = Shelf(root)
+    held = shelf.find(mine.sha256)
+    assert held and (held.path / "a").read_bytes() == b"shared"
+    held.release()
+    put(shelf, "theirs", {"a": b"shared", "c": b"theirs"})
+    assert room.remove(shelf, mine.sha256) is None and shelf.about(mine.sha256)
+
+
+def as_nobody(do: Callable[[], None]) -> int:
+    """Do something as another user, in a process of its own; return its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads; this child takes none along
+        pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        do()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 def test_one_brings_and_the_others_wait(shelf: Shelf) -> None:

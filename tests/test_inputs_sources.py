@@ -76,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 def site() -> Iterator[Site]:
     made = Site()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"site": made}))
+    server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # they hang up early
     made.url = f"http://127.0.0.1:{server.server_port}/data.tar"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -44,7 +44,10 @@ def build(
     form = files.chosen(output, kind, compression, push=bool(push))
     registry = pushing.target(push) if push else None
     cache, progress = Cache(), choose_progress()
-    loaded, lock = (None, load(path)) if path.suffix == ".lock" else locked(path, cache, progress, frozen=frozen)
+    loaded, lock = None, None
+    if path.suffix != ".lock":
+        loaded, lock = locked(path, cache, progress, frozen=frozen, inputs=False)
+    lock = lock or load(path)
     image = expected(lock, built(lock, cache, progress, spec=loaded))
     written = files.write(image, output, form, compression, cache, progress) if output else {}
     if docker:

@@ -32,8 +32,13 @@ def lock_path(spec: Path) -> Path:
     return spec.with_suffix(".lock")
 
 
-def locked(path: Path, cache: Cache, progress: Progress, *, frozen: bool = False) -> tuple[Spec, Lock]:
-    """Read a spec and its lock; lock anew when there is none, or it no longer fits and `frozen` isn't set."""
+def locked(
+    path: Path, cache: Cache, progress: Progress, *, frozen: bool = False, inputs: bool = True
+) -> tuple[Spec, Lock]:
+    """Read a spec and its lock; lock anew when there is none, or it no longer fits and `frozen` isn't set.
+
+    Raises LockError when inputs changed since; without `inputs` their sources aren't asked.
+    """
     from launcher import spec as specs
     from launcher.cli.inputs import refuse_changed
     from launcher.inputs import fit
@@ -47,9 +52,9 @@ def locked(path: Path, cache: Cache, progress: Progress, *, frozen: bool = False
         progress.note(f"there is no {place.name} yet: locking")
         return spec, relock(spec, place, None, cache, progress)
     previous = load(place)
-    inputs = fit(previous, spec, cache, progress)
-    refuse_changed(inputs, path, progress)
-    if unfit := [*problems(previous, spec), *inputs.asked]:
+    found = fit(previous, spec, cache, progress, ask=inputs)
+    refuse_changed(found, path, progress)
+    if unfit := [*problems(previous, spec), *found.asked]:
         if frozen:
             raise LockError.of([*unfit, Problem(message="the lock no longer fits", hint=f"run `launcher lock {path}`")])
         progress.note(f"{place.name} no longer fits {path.name}: locking again")

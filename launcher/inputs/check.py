@@ -11,7 +11,7 @@ from launcher.inputs.items import Item, changes, digest_of, same_bytes
 from launcher.inputs.memo import Memo
 from launcher.inputs.pin import read
 from launcher.inputs.places import Here, place_of
-from launcher.inputs.shelf import Shelf
+from launcher.inputs.shelf import noted_list
 from launcher.inputs.source import Source
 from launcher.inputs.stage import same_as_told
 from launcher.lock.model import DataPin, Lock
@@ -30,10 +30,12 @@ class Fit:
     unknown: list[str] = field(default_factory=list)
 
 
-def fit(lock: Lock, spec: Spec, cache: Cache, progress: Progress = SILENT) -> Fit:
-    """Compare. Local files are read where their fingerprints changed; of remote ones marks and
-    sizes are asked: on a machine that never read a remote input, a change that keeps all sizes is found when it is
-    staged."""
+def fit(lock: Lock, spec: Spec, cache: Cache, progress: Progress = SILENT, *, ask: bool = True) -> Fit:
+    """Compare; without `ask` only lock and spec, no source.
+
+    Local files are read where their fingerprints changed; of remote ones marks and sizes are asked. So on a machine
+    that never read a remote input, a change that keeps all sizes is found only when it is staged.
+    """
     found, pins, file = Fit(), {pin.name: pin for pin in lock.data}, display(spec.file)
     for data in spec.data:
         where = Where(file=file, key=f"data.{data.name}")
@@ -42,7 +44,7 @@ def fit(lock: Lock, spec: Spec, cache: Cache, progress: Progress = SILENT) -> Fi
         elif data.sha256 not in (None, pin.sha256):
             message = f"is to have sha256 {data.sha256} now, and {pin.sha256} in the lock"
             found.asked.append(Problem(message=message, where=where))
-        else:
+        elif ask:
             compare(found, pin, data, where, cache, progress)
     for name in sorted(pins):
         where = Where(file=file, key=f"data.{name}")
@@ -74,7 +76,7 @@ def here_differs(pin: DataPin, place: Here, cache: Cache, progress: Progress) ->
     now = place.items(cache, progress)
     if place.kind == pin.kind and digest_of(now) == pin.sha256:
         return []
-    return told(Shelf.of(cache).listed(pin.sha256), now) or [f"it is a {place.kind} with sha256 {digest_of(now)} now"]
+    return told(noted_list(cache, pin.sha256), now) or [f"it is a {place.kind} with sha256 {digest_of(now)} now"]
 
 
 def remote_differs(pin: DataPin, place: Source, cache: Cache, progress: Progress) -> list[str]:
@@ -95,7 +97,7 @@ def remote_differs(pin: DataPin, place: Source, cache: Cache, progress: Progress
 def listing(pin: DataPin, cache: Cache) -> Sequence[Item] | None:
     if pin.kind == "file":
         return [Item(name="", size=pin.size, sha256=pin.sha256)]
-    return Shelf.of(cache).listed(pin.sha256)
+    return noted_list(cache, pin.sha256)
 
 
 def size_differs(pin: DataPin, now: Sequence[Item]) -> list[str]:

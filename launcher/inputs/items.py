@@ -62,7 +62,9 @@ def from_json(data: bytes, sha256: str, place: str) -> list[Item]:
         items = [read_line(entry) for entry in told["files"]]
     except (KeyError, TypeError, ValueError) as e:
         raise IntegrityError(f"{place}: this is no list of an input's files: {e}") from e
-    if digest_of(items) != sha256 or (len(items) > 1 and any(why_unusable(item.name) for item in items)):
+    files = {item.name for item in items}
+    odd = len(items) > 1 and any(why_unusable(item.name) or above(item.name, files) for item in items)
+    if odd or digest_of(items) != sha256:
         raise IntegrityError(f"{place}: this list of files is not that of the tree {sha256}")
     return items
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from launcher.cache import Cache
-from launcher.errors import IntegrityError, Problem, SpecError
+from launcher.errors import IntegrityError, LauncherError, Problem, SpecError
 from launcher.inputs import room
 from launcher.inputs.gather import EnoughError, Inbox
 from launcher.inputs.items import Item, digest_of, shown
@@ -37,7 +37,8 @@ def pin(data: DataSpec, cache: Cache, progress: Progress = SILENT) -> DataPin:
             hint="put the right data there, or correct the spec",
         )
     if made.kind == "tree":
-        Shelf.of(cache).note_list(made.sha256, items)
+        with contextlib.suppress(LauncherError):  # local data need no folder of inputs
+            Shelf.of(cache).note_list(made.sha256, items)
     return made
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import DiskFullError, UsageError
+from launcher.errors import DiskFullError, LauncherError, UsageError
+from launcher.inputs.locks import ALONE_NOW
 from launcher.inputs.shelf import Shelf, remove_tree
 from launcher.progress import SILENT, Progress
 from launcher.spec.units import MisreadError, size_bytes
@@ -53,8 +53,8 @@ def described(shelf: Shelf, digest: str) -> Entry | None:
 
 def held(shelf: Shelf, digest: str) -> bool:
     try:
-        os.close(shelf.lock(digest, fcntl.LOCK_EX | fcntl.LOCK_NB))
-    except OSError:
+        os.close(shelf.lock(digest, ALONE_NOW))
+    except BlockingIOError:
         return True
     return False
 
@@ -148,9 +148,11 @@ def trim(shelf: Shelf, lacking: int, progress: Progress = SILENT) -> int:
 
 
 def remove(shelf: Shelf, digest: str) -> int | None:
-    """Remove an entry and what only it needed; return the freed bytes, or None when it is in use."""
+    """Remove an entry and what only it needed; return the freed bytes, or None when it is in use, or another's."""
+    if not ours(shelf.entry(digest)):
+        return None
     try:
-        descriptor = shelf.lock(digest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = shelf.lock(digest, ALONE_NOW)
     except BlockingIOError:
         return None
     try:
@@ -163,6 +165,14 @@ def remove(shelf: Shelf, digest: str) -> int | None:
         return freed
     finally:
         os.close(descriptor)
+
+
+def ours(path: Path) -> bool:
+    """Tell whether we can remove a folder: read-only ones are their owner's to remove."""
+    try:
+        return os.geteuid() in (0, path.lstat().st_uid)
+    except FileNotFoundError:
+        return True
 
 
 def away(shelf: Shelf, digest: str) -> None:
@@ -201,8 +211,10 @@ def sweep_part(shelf: Shelf, path: Path, before: float) -> int:
     try:
         if path.lstat().st_ctime > before:
             return 0
-        descriptor = shelf.lock(path.name.partition(".")[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        if not ours(path):
+            return 0
+        descriptor = shelf.lock(path.name.partition(".")[0], ALONE_NOW)
+    except (OSError, LauncherError):
         return 0
     try:
         if path.is_dir():

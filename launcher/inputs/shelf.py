@@ -14,19 +14,19 @@ file that was touched is seen at a glance, and is brought again. The time of a l
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.cache import Cache, disk_full, unusable
-from launcher.errors import IntegrityError
+from launcher.cache import Cache, disk_full
+from launcher.errors import IntegrityError, LauncherError
+from launcher.inputs import locks
 from launcher.inputs.items import Item, from_json, to_json
 from launcher.progress import SILENT, Progress
 
@@ -62,7 +62,7 @@ class Shelf:
                 for name in ("files", "entries", "lists", "locks", "partial"):
                     self.folder(name)
         except OSError as e:
-            raise unusable(root, e) from e
+            raise locks.unusable(root, e) from e
 
     @classmethod
     def of(cls, cache: Cache) -> Shelf:
@@ -94,14 +94,15 @@ class Shelf:
     def find(self, digest: str) -> Held | None:
         """Return an entry, held, or None when it isn't here or was touched."""
         while (about := self.about(digest)) is not None:
-            descriptor = self.lock(digest, fcntl.LOCK_SH)
+            descriptor = self.lock(digest, locks.TOGETHER)
             if self.about(digest) is None:  # removed meanwhile
                 os.close(descriptor)
                 continue
             if not self.whole(digest, about):
                 os.close(descriptor)
                 return None
-            os.utime(descriptor)
+            with contextlib.suppress(OSError):  # another user's
+                os.utime(descriptor)
             return Held(path=self.entry(digest) / "data", descriptor=descriptor)
         return None
 
@@ -157,37 +158,23 @@ class Shelf:
             path.replace(place)
 
     def lock(self, key: str, how: int) -> int:
-        """Take a lock; wait for it unless LOCK_NB is asked for. Raises BlockingIOError, or OSError without locks."""
-        path = self.folder("locks") / key
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(descriptor, how)
-                if os.fstat(descriptor).st_ino == path.stat().st_ino:  # else it was removed while we waited
-                    return descriptor
-            except FileNotFoundError:
-                pass
-            except OSError:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+        """Take a lock; see `locks.take`."""
+        return locks.take(self.root / "locks" / key, how)
 
-    @contextlib.contextmanager
-    def alone(self, key: str, what: str, progress: Progress = SILENT) -> Iterator[None]:
-        """Do something that only one process of the node does at a time; the others are told that they wait."""
-        try:
-            descriptor = self.lock(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note(f"{what}: another process of this machine is bringing it; waiting")
-            descriptor = self.lock(key, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            os.close(descriptor)
+    def alone(self, key: str, what: str, progress: Progress = SILENT) -> AbstractContextManager[None]:
+        """Do something that only one process of the node does at a time; see `locks.alone`."""
+        return locks.alone(self.root / "locks" / key, what, progress)
 
     def part(self, key: str) -> Path:
         """Return where a big file grows until it is whole."""
         return self.root / "partial" / key
+
+
+def noted_list(cache: Cache, digest: str) -> list[Item] | None:
+    """Return the list of a tree's files, if this node has noted it, or has a folder of inputs at all."""
+    with contextlib.suppress(LauncherError):
+        return Shelf.of(cache).listed(digest)
+    return None
 
 
 def untouched(path: Path, size: int) -> bool:

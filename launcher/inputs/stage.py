@@ -17,7 +17,7 @@ from launcher.inputs.items import Item, changes, digest_of, from_json, same_byte
 from launcher.inputs.memo import Memo
 from launcher.inputs.pin import read
 from launcher.inputs.places import Here, place_of
-from launcher.inputs.shelf import Held, Shelf
+from launcher.inputs.shelf import Held, Shelf, noted_list
 from launcher.inputs.source import Source
 from launcher.lock.model import DataPin
 from launcher.progress import SILENT, Progress
@@ -55,7 +55,7 @@ def stage(
     if isinstance(place, Here) and place.path.exists():
         items = place.items(cache, progress)
         if digest_of(items) != pin.sha256:
-            raise changed(pin, place.name, Shelf.of(cache).listed(pin.sha256), items)
+            raise changed(pin, place.name, noted_list(cache, pin.sha256), items)
         return Staged(name=pin.name, path=place.path.resolve(), origin="place")
     remote = None if isinstance(place, Here) else place
     return Staging(pin, remote, Shelf.of(cache), cache, store, progress).run()
