@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +27,7 @@ from launcher.lock.model import Base, Blob
 from launcher.progress import SILENT
 from launcher.store import keys
 from launcher.store.objects import Store
-from launcher.vault import VaultSource, adding, collecting
+from launcher.vault import VaultSource, adding, collecting, marks
 from launcher.vault.healing import Bring
 from tests.conftest import Notes
 
@@ -311,7 +315,7 @@ def test_garbage_is_what_nothing_refers_to_and_is_old(cache: Cache, store: Store
         keys.inputs(sha256_bytes(b"unused tree")),
     }
     assert [entry.key for entry in vault.collect(store, DAY)] == [keys.artifact(sha256_bytes(b"nobody's"))]
-    assert vault.look(store, DAY).garbage == () and store.list("collecting/") == []
+    assert vault.look(store, DAY).garbage == () and not marks.going(store)
     assert len(vault.collect(store, NONE, inputs=True)) == 2
     assert vault.verify(store, sample=None).damaged == ()
 
@@ -334,40 +338,99 @@ def test_what_is_referred_to_meanwhile_stays(cache: Cache, store: Store, monkeyp
 def test_who_relies_on_what_is_deleted_at_that_moment_sends_it_again(
     cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worst moment: `add` has seen the file, and it is deleted before the lock is there. The mark tells of it."""
+    """The worst moments: `add` has seen the file, and it is deleted before the lock is there, by one that goes on."""
     keep(cache, b"one")
     key = keys.artifact(sha256_bytes(b"one"))
     store.put(key, b"one")
     put = store.put
+    others: list[marks.Mark] = []
 
     def deleting(key_put: str, data: bytes) -> None:
-        put(keys.collecting(), b"{}")
-        store.delete(key)
+        if key_put.endswith(".lock"):
+            others.append(marks.Mark(store))
+            store.delete(key)
         put(key_put, data)
 
-    waits: list[float] = []
-
-    def end_of_wait(seconds: float) -> None:
-        waits.append(seconds)
-        store.delete(keys.collecting())
-
     monkeypatch.setattr(store, "put", deleting)
-    monkeypatch.setattr("time.sleep", end_of_wait)
+    monkeypatch.setattr("time.sleep", lambda seconds: others[0].end())
     notes = Notes()
     done = vault.add(lock(wheel(b"one")), cache, store, notes)
-    assert store.get(key) == b"one" and len(waits) == 1
-    assert (done.copied, done.present) == (1, 0)
+    assert store.get(key) == b"one" and (done.copied, done.present) == (1, 0)
     assert "`launcher vault gc --delete` is at work" in notes.said[0]
 
 
+def test_who_relies_on_what_is_deleted_in_between_sends_it_again(
+    cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole `gc --delete` comes and goes after `add` has seen the file and before it has written the lock."""
+    keep(cache, b"one")
+    key = keys.artifact(sha256_bytes(b"one"))
+    store.put(key, b"one")
+    send = adding.send
+
+    def sent(*args: Any) -> adding.Added:
+        done = send(*args)
+        if not store.exists(keys.lock(digest(pinned))):
+            assert [entry.key for entry in vault.collect(store, NONE)] == [key]
+        return done
+
+    monkeypatch.setattr(adding, "send", sent)
+    pinned = lock(wheel(b"one"))
+    assert (vault.add(pinned, cache, store).copied, store.get(key)) == (1, b"one")
+
+
+def test_in_any_order_of_events_nothing_that_was_added_is_lost(
+    cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two who add and two who delete, at random moments: after each `add` all of its lock is there, and stays."""
+    monkeypatch.setattr(marks, "LOOK_S", 0.001)
+    contents = [b"%d" % number for number in range(30)]
+    keep(cache, *contents)
+    over = threading.Event()
+    trouble: list[str] = []
+
+    def adds(seed: int) -> None:
+        chance = random.Random(seed)
+        for turn in range(25):
+            pinned = lock(*(wheel(data, f"n{data.decode()}") for data in chance.sample(contents, 10)), asked=str(turn))
+            vault.add(pinned, cache, store)
+            time.sleep(chance.random() / 100)
+            trouble.extend(str(damage) for damage in vault.verify(store, {digest(pinned): pinned}).damaged)
+            store.delete(keys.lock(digest(pinned)))  # so that there is garbage again
+
+    def deletes() -> None:
+        while not over.is_set():
+            with contextlib.suppress(StoreError):
+                vault.collect(store, NONE)
+
+    adders = [threading.Thread(target=adds, args=(seed,)) for seed in (1, 2)]
+    deleters = [threading.Thread(target=deletes) for _ in range(2)]
+    for thread in (*adders, *deleters):
+        thread.start()
+    for thread in adders:
+        thread.join()
+    over.set()
+    for thread in deleters:
+        thread.join()
+    assert trouble == []
+
+
 def test_two_do_not_delete_at_once_and_a_dead_one_holds_nobody_back(store: Store) -> None:
-    store.put(keys.collecting(), b"{}")
+    dead = marks.Mark(store)
     with pytest.raises(StoreError, match="somebody else is deleting"):
         vault.collect(store, DAY)
-    path = path_of(store, keys.collecting())
-    then = path.stat().st_mtime - 2 * collecting.DEAD_S
+    path = path_of(store, keys.collecting(dead.name + marks.GOING))
+    then = path.stat().st_mtime - 2 * marks.DEAD_S
     os.utime(path, (then, then))
-    assert vault.collect(store, DAY) == () and not store.exists(keys.collecting())
+    assert vault.collect(store, DAY) == () and not marks.going(store)
+    assert marks.deleted_since(store, frozenset()) and not marks.deleted_since(store, marks.seen(store))
+
+
+def test_one_that_was_held_up_stops(store: Store) -> None:
+    mark = marks.Mark(store)
+    mark.renewed_at -= marks.DEAD_S
+    with pytest.raises(StoreError, match="held up for too long"):
+        mark.renew()
 
 
 def test_a_lock_that_is_known_by_another_name_still_counts(cache: Cache, store: Store) -> None:

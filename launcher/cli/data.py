@@ -39,18 +39,18 @@ def add(spec: Path | None, place: str | None, as_json: bool) -> None:
     from launcher.cli.inputs import locked_pins, remember
     from launcher.cli.pipeline import given
     from launcher.inputs.room import amount
-    from launcher.vault import outlasted
+    from launcher.vault.marks import deleted_since, seen
 
     path, cache, progress = given(spec), Cache(), choose_progress()
     loaded = specs.load(path)
     pins = locked_pins(path, loaded, cache, progress)
     store = access.open(place or loaded.store)
-    done = []
+    done, before = [], seen(store)
     for source in loaded.data:
         staged = staging.stage(pins[source.name], source, cache, progress=progress)
         done.append(staging.add(pins[source.name], staged, source, cache, store, progress))
         remember(cache, pins[source.name].sha256, source)
-        while outlasted(store, progress):  # somebody deleted at that moment, perhaps what this relied on
+        if deleted_since(store, before, progress):  # perhaps what this relied on
             staging.add(pins[source.name], staged, source, cache, store, progress)
     if as_json:
         print_json({"store": store.url, "inputs": done})

@@ -4,7 +4,7 @@
     inputs/sha256/<aa>/<sha256>.json               which files a tree of inputs is made of, by its tree digest
     journal/<time>-<attempt>-<run>                 empty: that an attempt was queued, for those who keep a list
     snapshots/<time>.json                          what a list of runs needs, up to a moment; may be deleted at any time
-    collecting/artifacts                           somebody is deleting artifacts: who relies on one looks again later
+    collecting/<name>.going|done                   somebody is deleting artifacts, or has been (launcher.vault.marks)
     checks/<name>/...                              what `launcher store check` tries, removed at its end
     clock                                          empty: written when the store's own time is asked for
     locks/<sha256>.lock                            every lock that a run used
@@ -148,9 +148,9 @@ def blobs(run_id: str) -> str:
     return run(run_id) + "blobs/"
 
 
-def collecting() -> str:
-    """Return the key of the mark that whoever deletes artifacts sets first."""
-    return "collecting/artifacts"
+def collecting(name: str = "") -> str:
+    """Return the key of a mark of those who delete artifacts; without a name the prefix of them all."""
+    return f"collecting/{name}"
 
 
 def checkpoints(run_id: str) -> str:

@@ -1,6 +1,6 @@
 """The vault: the part of a store that keeps artifacts, so that a rebuild needs no package index."""
 
-from launcher.vault.adding import Added, add, outlasted, put, stay
+from launcher.vault.adding import Added, add, put, stay
 from launcher.vault.collecting import collect, look
 from launcher.vault.contents import files, listings
 from launcher.vault.healing import heal
@@ -19,7 +19,6 @@ __all__ = [
     "holdings",
     "listings",
     "look",
-    "outlasted",
     "put",
     "stay",
     "verify",

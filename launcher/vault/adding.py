@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from launcher.lock import Artifact, Lock, digest, dumps
 from launcher.progress import SILENT, Progress, Task
 from launcher.store import keys
 from launcher.store.objects import Store
-from launcher.vault import collecting
+from launcher.vault import marks
 from launcher.vault.contents import files, sources
 
 WORKERS = 16
 SMALL_BYTES = 8 << 20  # bigger ones go one after another, each in parallel parts
 ASKED_ONE_BY_ONE = 2000  # more files than that are compared with one listing of the whole vault
-LOOK_S = 2.0
 T = TypeVar("T")
 
 
@@ -81,16 +79,26 @@ def put(
 
     What somebody deletes at the same time because nothing referred to it yet is sent again.
     """
+    before = marks.seen(store)
     added = send(places, store, progress)
     for key, data in references.items():
         store.put(key, data)
-    return stay(places, store, progress, added)
+    return stay(places, store, progress, added, before)
 
 
-def stay(places: Mapping[str, Path], store: Store, progress: Progress = SILENT, added: Added = NOTHING) -> Added:
-    """Send files again that somebody deleted before their references were there. To be called once those are."""
-    while outlasted(store, progress):
-        added = again(added, send(places, store, progress))
+def stay(
+    places: Mapping[str, Path],
+    store: Store,
+    progress: Progress = SILENT,
+    added: Added = NOTHING,
+    before: frozenset[str] | None = None,
+) -> Added:
+    """Send files again that somebody deleted before their references were there. To be called once those are.
+
+    `before` are the marks (`launcher.vault.marks.seen`) from when it was asked which files are there.
+    """
+    if marks.deleted_since(store, before, progress):
+        return again(added, send(places, store, progress))
     return added
 
 
@@ -102,19 +110,6 @@ def again(before: Added, more: Added) -> Added:
         size=before.size + more.size,
         present_size=before.present_size,
     )
-
-
-def outlasted(store: Store, progress: Progress) -> bool:
-    """Wait while somebody deletes from this vault. Return whether somebody did: then what was there may be gone.
-
-    Who deletes sets a mark and only then looks at what is referred to. So it saw our references, or we see its mark.
-    """
-    if not collecting.under_way(store):
-        return False
-    progress.note(f"a `launcher vault gc --delete` is at work in {store.url}: waiting for its end")
-    while collecting.under_way(store):
-        time.sleep(LOOK_S)
-    return True
 
 
 def send(places: Mapping[str, Path], store: Store, progress: Progress) -> Added:

@@ -1,30 +1,23 @@
 """Delete from a vault what nothing refers to, without harm to those who write to it at the same time.
 
 Old objects only, by the store's own clock: who puts artifacts into a vault refers to them after that. Who finds an
-artifact there and relies on it could still lose it; so whoever deletes sets a mark first and looks at the references
-after that, and whoever has written a reference looks for the mark (`launcher.vault.adding.outlasted`). One of them
-sees the other, in any order of events. The mark is renewed; one that was not for some minutes is a dead one's.
+artifact there and relies on it is kept safe by marks (`launcher.vault.marks`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from launcher.errors import AccessError, ObjectExistsError, StoreError
+from launcher.errors import AccessError
 from launcher.progress import SILENT, Progress
-from launcher.store import keys
 from launcher.store.objects import Entry, Store
+from launcher.vault.marks import Mark, marked
 from launcher.vault.references import INPUTS, referred
 
 ARTIFACTS = "artifacts/"
-DEAD_S = 300.0  # a mark that was not renewed for so long holds nobody back
-RENEWED_S = 30.0  # and after so long the references are looked at again
+RENEWED_S = 30.0  # after so long the mark is renewed, and the references are looked at again
 BATCH = 200
 
 
@@ -68,67 +61,27 @@ def collect(
     Raises StoreError when somebody else is at it, or the store refuses: what was deleted until then was garbage.
     """
     deleted: list[Entry] = []
-    with marked(store, inputs=inputs) as mark:
-        found = look(store, older_than, inputs=inputs).garbage
+    with marked(store) as mark:
+        found, second = look(store, older_than, inputs=inputs).garbage, Second(store, mark, inputs=inputs)
         with progress.task("deleting", len(found), "files") as task:
             for at in range(0, len(found), BATCH):
-                batch = still(store, found[at : at + BATCH], mark)
+                batch = second.still(found[at : at + BATCH])
                 store.delete_many([entry.key for entry in batch])
                 deleted += batch
                 task.advance(len(found[at : at + BATCH]))
     return tuple(deleted)
 
 
-def still(store: Store, batch: Sequence[Entry], mark: Mark) -> list[Entry]:
-    """Look a second time, right before the deletion: at the references now and then, at the mark always."""
-    if mark.wanted is None or mark.age_s() > RENEWED_S:
-        mark.renew()
-        mark.wanted = referred(store, inputs=mark.inputs)
-    return [entry for entry in batch if digest_of(entry.key) not in mark.wanted]
+class Second:
+    """The second look, right before each deletion: at the references now and then, at the marks always."""
 
-
-class Mark:
-    """Our mark in the store, and what was referred to when it was last renewed."""
-
-    def __init__(self, store: Store, *, inputs: bool) -> None:
-        self.store, self.inputs = store, inputs
-        self.renewed_at = time.monotonic()
+    def __init__(self, store: Store, mark: Mark, *, inputs: bool) -> None:
+        self.store, self.mark, self.inputs = store, mark, inputs
         self.wanted: set[str] | None = None
 
-    def age_s(self) -> float:
-        return time.monotonic() - self.renewed_at
-
-    def renew(self) -> None:
-        """Raises StoreError when it is too late for that: somebody may have taken us for dead."""
-        if self.age_s() > DEAD_S / 2:
-            raise StoreError("deleting was held up for too long", hint="run it again: what it deleted was garbage")
-        self.store.put(keys.collecting(), told())
-        self.renewed_at = time.monotonic()
-
-
-def told() -> bytes:
-    return json.dumps({"version": 1, "host": socket.gethostname()}).encode()
-
-
-@contextlib.contextmanager
-def marked(store: Store, *, inputs: bool) -> Iterator[Mark]:
-    """Set the mark, and take it away at the end. Raises StoreError when somebody else's is there."""
-    if under_way(store):
-        raise StoreError(
-            f"somebody else is deleting from {store.url} at this moment",
-            hint=f"wait for its end; a dead one's mark counts no more after {DEAD_S / 60:.0f} minutes",
-        )
-    store.delete(keys.collecting())  # a dead one's
-    mark = Mark(store, inputs=inputs)
-    with contextlib.suppress(ObjectExistsError):  # two at once hurt nobody: both look at the references
-        store.create(keys.collecting(), told())
-    try:
-        yield mark
-    finally:
-        store.delete(keys.collecting())
-
-
-def under_way(store: Store) -> bool:
-    """Tell whether somebody deletes artifacts at this moment, by the store's clock."""
-    marks = store.list(keys.collecting().rpartition("/")[0] + "/")
-    return any((store.now() - mark.modified).total_seconds() < DEAD_S for mark in marks)
+    def still(self, batch: Sequence[Entry]) -> list[Entry]:
+        """Return those of a batch that nothing refers to now."""
+        if self.wanted is None or self.mark.age_s() > RENEWED_S:
+            self.mark.renew()
+            self.wanted = referred(self.store, inputs=self.inputs)
+        return [entry for entry in batch if digest_of(entry.key) not in self.wanted]
