@@ -14,9 +14,13 @@ import pytest
 
 from launcher import store as stores
 from launcher.digest import sha256_bytes
+from launcher.errors import IntegrityError, UnreachableError
 from launcher.runner import arrival, claims
-from launcher.runner.attempt import Attempt
+from launcher.runner.attempt import Attempt, AttemptError
+from launcher.runner.leases import Turn
+from launcher.runner.outbox import Outbox
 from launcher.runner.restore import Restored, restore
+from launcher.runner.standing import patiently, renewed
 from launcher.store import keys
 from launcher.store.objects import Store
 from tests.attempts import Bench, wait_for
@@ -133,8 +137,6 @@ class Noisy:
         self.store, self.times = store, times
 
     def get_file(self, key: str, path: str, **more: Any) -> None:
-        from launcher.errors import IntegrityError
-
         if self.times:
             self.times -= 1
             raise IntegrityError("other bytes")
@@ -163,6 +165,37 @@ try:
 except AttemptError as e:
     print(e, os.listdir(node.path("checkpoints")), os.listdir(node.path("spool")))
 """
+
+
+def test_the_lease_is_renewed_while_much_is_brought_back(store: Store, tmp_path: Path) -> None:
+    node = attempt(tmp_path / "node")
+    node.times["heartbeat_s"] = 0.05
+    outbox = Outbox(node)
+    outbox.opened = store
+    key = keys.heartbeat(RUN, 2)
+    with renewed(node, outbox):
+        first = wait_for(lambda: store.exists(key) and store.get(key))
+        wait_for(lambda: store.get(key) != first)
+    assert json.loads(first)["every_s"] == 0.05
+
+
+def test_a_store_that_is_back_in_time_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("launcher.runner.standing.PAUSE_S", 0.01)
+    node = attempt(tmp_path / "node")
+    answers: list[Any] = [UnreachableError("no answer"), UnreachableError("no answer"), "there"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    assert patiently(node, Turn(node), ask) == "there"
+    node.times["restore_s"] = 0.0
+    answers[:] = [UnreachableError("no answer")] * 9
+    with pytest.raises(AttemptError, match="the run's checkpoints can't be read: no answer"):
+        patiently(node, Turn(node), ask)
+    assert len(answers) > 5
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["beforehand", "on the way"])

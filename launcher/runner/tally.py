@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 
-from launcher.runner.clock import stamp
 from launcher.runner.metrics import Summary, Tail
 from launcher.runner.outbox import Item, Outbox
 from launcher.store import keys
@@ -64,6 +62,7 @@ class Tally:
         if now < self.next_beat:
             return
         self.next_beat = now + self.attempt.times["heartbeat_s"]
-        beat = {"time": stamp(), "every_s": self.attempt.times["heartbeat_s"], "rows": self.summary.rows}
+        from launcher.runner.leases import renew
+
         with contextlib.suppress(Exception):  # the next one comes soon
-            outbox.store().put(keys.heartbeat(self.attempt.run, self.attempt.number), json.dumps(beat).encode())
+            renew(outbox.store(), self.attempt, self.summary.rows)
