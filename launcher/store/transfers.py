@@ -8,7 +8,8 @@ import threading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO
+    from io import FileIO
+    from typing import Any
 
     from obstore import GetOptions
 
@@ -40,21 +41,28 @@ def upload(store: Store, key: str, path: str, moved: Moved | None, limit: Limit 
 
 def send(store: Store, key: str, path: str, moved: Moved | None, limit: Limit | None) -> None:
     """Send a file in parts, or in one request if it is no bigger than one."""
+    with open(path, "rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        part, at_once = (CAREFUL_BYTES, CAREFUL) if store.careful else (PART_BYTES, UPLOADS)
+        part = max(part, -(-size // PARTS_AT_MOST))
+        send_parts(store, key, lambda: pieces(stream, moved, limit), size, part, at_once)
+
+
+def send_parts(
+    store: Store, key: str, chunks: Callable[[], Iterator[bytes]], size: int, part: int, at_once: int
+) -> None:
+    """Send what `chunks` yields anew at each call; what it raises comes out as it is."""
     from launcher.errors import LauncherError
     from launcher.store.objects import Source
 
-    size = os.stat(path).st_size
-    part, at_once = (CAREFUL_BYTES, CAREFUL) if store.careful else (PART_BYTES, UPLOADS)
-    part = max(part, -(-size // PARTS_AT_MOST))
     tries: list[Source] = []
 
     def ask(inner: Any) -> None:
-        with open(path, "rb", buffering=0) as stream:
-            tries.append(source := Source(pieces(stream, part, moved, limit)))
-            if size <= part:
-                inner.put(key, b"".join(source), use_multipart=False)
-            else:
-                inner.put(key, source, chunk_size=part, max_concurrency=at_once)
+        tries.append(source := Source(chunks()))
+        if size <= part:
+            inner.put(key, b"".join(source), use_multipart=False)
+        else:
+            inner.put(key, source, chunk_size=part, max_concurrency=at_once)
 
     try:
         store.call(key, ask)
@@ -64,9 +72,10 @@ def send(store: Store, key: str, path: str, moved: Moved | None, limit: Limit | 
         raise
 
 
-def pieces(stream: BinaryIO, size: int, moved: Moved | None, limit: Limit | None) -> Iterator[bytes]:
+def pieces(stream: FileIO, moved: Moved | None, limit: Limit | None) -> Iterator[bytes]:
     """Yield a file piece by piece, as the limit allows, and tell of each when the next one is asked for."""
-    while piece := stream.read(min(size, PIECE_BYTES)):
+    stream.seek(0)
+    while piece := stream.read(PIECE_BYTES):
         if limit is not None:
             limit.take(len(piece))
         yield piece
