@@ -19,6 +19,7 @@ import pytest
 from launcher import __version__, cli, errors
 from launcher.cli import VERBS, Verb, boundary, invoke
 from launcher.cli.output import json_option, json_text, print_json
+from launcher.cli.status import NOT_OVER
 from launcher.errors import FetchError, LauncherError, Problem, SpecError, Where
 from launcher.runner.preflight import NODE_REFUSED
 
@@ -287,7 +288,7 @@ def test_the_page_on_exit_codes_tells_of_the_whole_tree() -> None:
     tree = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LauncherError)}
     assert told == {(kind.__name__, kind.exit_code) for kind in tree}
     others = {int(code) for code, name in rows if not name}
-    assert others == {0, NODE_REFUSED, boundary.BUG, boundary.INTERRUPTED, boundary.BROKEN_PIPE}
+    assert others == {0, NOT_OVER, NODE_REFUSED, boundary.BUG, boundary.INTERRUPTED, boundary.BROKEN_PIPE}
 
 
 def test_settings_reach_the_verb(verb: ModuleType) -> None:
