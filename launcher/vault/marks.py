@@ -86,8 +86,12 @@ def going(store: Store) -> bool:
 
 
 def seen(store: Store) -> frozenset[str]:
-    """Return the names of all marks, ended or not: to be remembered before it is asked which files are there."""
-    return frozenset(mark.key.rpartition("/")[2].partition(".")[0] for mark in all_of(store))
+    """Return the names of those marks that have ended: to be remembered before it is asked which files are there."""
+    return frozenset(name_of(mark) for mark in all_of(store) if mark.key.endswith(DONE))
+
+
+def name_of(mark: Entry) -> str:
+    return mark.key.rpartition("/")[2].partition(".")[0]
 
 
 def deleted_since(store: Store, before: frozenset[str] | None, progress: Progress = SILENT) -> bool:
@@ -101,4 +105,4 @@ def deleted_since(store: Store, before: frozenset[str] | None, progress: Progres
     while going(store):
         waited = True
         time.sleep(LOOK_S)
-    return waited or before is None or not seen(store) <= before
+    return waited or before is None or not {name_of(mark) for mark in all_of(store)} <= before
