@@ -8,9 +8,9 @@ Leases only say how long to be polite: nothing goes wrong when they err. docs/re
 
 from __future__ import annotations
 
-import json
 import os
 
+from launcher.runner import sealed
 from launcher.runner.attempt import AttemptError
 from launcher.runner.clock import stamp
 from launcher.runner.leases import Turn
@@ -131,9 +131,9 @@ def created(store: Store, key: str, told: dict[str, Any], owner: str) -> bool:
     from launcher.errors import ObjectExistsError
 
     try:
-        store.create(key, json.dumps(told).encode())
+        store.create(key, sealed.sealed(told))
     except ObjectExistsError:
-        return bool(json.loads(store.get(key))["owner"] == owner)
+        return bool(sealed.read(store, key)["owner"] == owner)
     return True
 
 
@@ -143,7 +143,7 @@ def inherited(store: Store, claim: Claim, owner: str) -> list[str]:
     told = {"version": VERSION, "owner": owner, "inherits": counting(store, claim.run)}
     if not created(store, key, told, owner):
         raise AttemptError(f"{store.url}: {key} was not written by the owner of its claim")
-    found: list[str] = json.loads(store.get(key))["inherits"]
+    found: list[str] = sealed.read(store, key)["inherits"]
     return found
 
 
@@ -165,7 +165,7 @@ def counted(store: Store, run: str, every: list[str]) -> list[str]:
         told = read(store, run, epoch)
         inherits = told["inherits"]
         if inherits is None and (beside := keys.inherited(run, epoch)) in there:
-            inherits = json.loads(store.get(beside))["inherits"]
+            inherits = sealed.read(store, beside)["inherits"]
         if inherits is not None:
             return [key for key in every if key in inherits or keys.numbers(key)[0] == told["attempt"]]
     return every
@@ -182,8 +182,7 @@ def highest(store: Store, run: str) -> dict[str, Any] | None:
 
 def read(store: Store, run: str, epoch: int) -> dict[str, Any]:
     """Return a claim as it lies in the store."""
-    told: dict[str, Any] = json.loads(store.get(keys.claim(run, epoch)))
-    return told
+    return sealed.read(store, keys.claim(run, epoch))
 
 
 def epoch_of(key: str) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+from launcher.runner import sealed
 from launcher.runner.arrival import Arrival
 from launcher.runner.attempt import AttemptError
 from launcher.runner.freight import amount
@@ -86,10 +86,10 @@ def fetch_checkpoint(store: Store, attempt: Attempt, key: str) -> Manifest:
 
 def read(store: Store, key: str) -> Manifest:
     """Read a manifest, and hold that every path in it stays inside. Raises DamagedError."""
-    from launcher.errors import ObjectMissingError
+    from launcher.errors import IntegrityError, ObjectMissingError
 
     try:
-        manifest: Manifest = json.loads(store.get(key))
+        manifest = sealed.read(store, key)
         plain(manifest["name"])
         manifest["bytes"] += 0
         for file in manifest["files"]:
@@ -98,6 +98,8 @@ def read(store: Store, key: str) -> Manifest:
                 int(file["mode"], 8), file["sha256"], file["size"]
     except ObjectMissingError as e:
         raise DamagedError(f"{key} is gone") from e
+    except IntegrityError as e:
+        raise DamagedError(e.problems[0].message) from e
     except (KeyError, TypeError, ValueError) as e:
         raise DamagedError(f"{key} is no manifest: {e}") from e
     return manifest

@@ -10,6 +10,7 @@ import json
 
 from launcher.runner.keeping import RULES, Checkpoint, retained, step_of
 from launcher.runner.scores import Scores
+from launcher.runner.sealed import unsealed
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -123,7 +124,7 @@ class Retention:
 def readable(data: bytes) -> Manifest | None:
     """Return a manifest, or None for what is none."""
     try:
-        manifest: Manifest = json.loads(data)
+        manifest: Manifest = unsealed(data)
         known = {name: manifest[name] for name in ("name", "seq", "attempt", "bytes", "files")}
     except (KeyError, TypeError, ValueError):
         return None
