@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +14,8 @@ from pathlib import Path
 
 from launcher.cache import disk_full
 from launcher.digest import CHUNK_BYTES
-from launcher.errors import IntegrityError, ObjectMissingError
+from launcher.errors import IntegrityError, ObjectMissingError, UnreachableError
+from launcher.inputs import pieces
 from launcher.inputs.items import Item
 from launcher.inputs.shelf import FULL, Shelf
 from launcher.progress import Task
@@ -20,6 +23,7 @@ from launcher.store.objects import Store
 
 SMALL_BYTES = 1 << 20  # files up to here are fetched whole, many at once; bounds the memory of that
 AT_ONCE = 2  # big files; each comes in parallel ranges itself
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # after failures in a row
 WRONG_AT_MOST = 10  # then it is clear that the source changed: the rest isn't fetched
 
 
@@ -75,6 +79,10 @@ class Inbox:
             self.found[item.name] = came
         self.came(came)
 
+    def settled(self, item: Item) -> bool:
+        """Tell whether it is known what became of an item."""
+        return item.name in self.found or item in self.missing or any(item == asked for asked, _ in self.wrong)
+
     def refuse(self, item: Item, came: Item) -> None:
         """Note that another file came than should have. Raises EnoughError after the tenth."""
         with self.guard:
@@ -116,7 +124,25 @@ def unix_md5(path: Path) -> str:
 
 
 def from_store(store: Store, items: Sequence[Item], inbox: Inbox) -> None:
-    """Bring items by their keys. One that is not there is told in `inbox.missing`. Raises StoreError."""
+    """Bring items by their keys. One that is not there is told in `inbox.missing`.
+
+    A store that doesn't answer is asked again for what is left, for a minute or two without any progress. Raises
+    StoreError.
+    """
+    left, failures = list(items), 0
+    while left:
+        try:
+            go_through(store, left, inbox)
+            left = []
+        except UnreachableError:
+            before, left = len(left), [item for item in left if not inbox.settled(item)]
+            failures = 0 if len(left) < before else failures + 1
+            if failures >= len(PAUSES_S):
+                raise
+            time.sleep(PAUSES_S[failures] * random.uniform(0.5, 1.0))
+
+
+def go_through(store: Store, items: Sequence[Item], inbox: Inbox) -> None:
     with_small(store, [item for item in items if item.size <= SMALL_BYTES], inbox)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         big = sorted((item for item in items if item.size > SMALL_BYTES), key=lambda item: -item.size)
@@ -138,6 +164,10 @@ def with_small(store: Store, items: Sequence[Item], inbox: Inbox) -> None:
 
 
 def bring_big(store: Store, item: Item, inbox: Inbox) -> None:
+    if item.size >= pieces.FROM_BYTES and item.mark:
+        with pieces.grown(store, item, inbox.shelf, inbox.task) as whole:
+            inbox.take_file(item, whole)
+        return
     scratch = inbox.scratch()
     try:
         with disk_full(inbox.shelf.root, FULL):

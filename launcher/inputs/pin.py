@@ -15,6 +15,7 @@ from launcher.inputs.memo import Memo
 from launcher.inputs.places import Here, place_of
 from launcher.inputs.shelf import Shelf
 from launcher.inputs.source import Source
+from launcher.inputs.web import Web
 from launcher.lock.model import DataPin
 from launcher.progress import SILENT, Progress
 from launcher.spec.model import DataSpec
@@ -89,9 +90,19 @@ def fetch(
             raise
     if inbox.wrong:
         raise IntegrityError.of(other(name, source, item, came) for item, came in inbox.wrong)
+    if not isinstance(source, Web):  # which looks at each answer itself
+        refuse_moving(source, unknown, name)
     if lost := [item for item in unknown if item.name not in inbox.found]:
         raise SpecError(f"data `{name}`: {shown(lost[0].name)} did not come from {source.name}")
     return inbox.found
+
+
+def refuse_moving(source: Source, read: Sequence[Item], name: str) -> None:
+    """Raise SpecError when a file was written while it was read: its digest may be that of neither version."""
+    marks = {item.name: item.mark for item in source.items()}
+    if moved := [item for item in read if item.mark and marks.get(item.name) != item.mark]:
+        hint = "lock again when nothing writes to it"
+        raise SpecError(f"data `{name}`: {shown(moved[0].name)} of {source.name} changed while it was read", hint=hint)
 
 
 def other(name: str, source: Source, item: Item, came: Item) -> Problem:

@@ -80,8 +80,8 @@ def free(shelf: Shelf) -> int:
 
 
 def used(shelf: Shelf) -> int:
-    """Return the bytes of all contents here, each counted once, and of what is half fetched."""
-    return sum(size for _, size, _ in contents(shelf)) + sum(size for _, size, _ in scan(shelf.root / "partial"))
+    """Return the bytes of all contents here, each counted once."""
+    return sum(size for _, size, _ in contents(shelf))
 
 
 def contents(shelf: Shelf) -> Iterator[tuple[Path, int, os.stat_result]]:

@@ -142,6 +142,11 @@ class Staging:
             inbox = Inbox(self.shelf, task)
             with contextlib.suppress(EnoughError):
                 fill(asked, inbox)
+            if inbox.wrong:  # in the place, or on the way?
+                once_more = [item for item, _ in inbox.wrong]
+                inbox = Inbox(self.shelf, task)
+                with contextlib.suppress(EnoughError):
+                    fill(once_more, inbox)
         for item, _ in inbox.wrong:
             self.failures.append(Problem(message=f"{place} has other bytes under {item.key or shown(item.name)}"))
         return inbox

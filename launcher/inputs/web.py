@@ -88,6 +88,9 @@ class Web:
             first = stack.enter_context(self.http.response(self.url, headers))
             if first is None:
                 raise SpecError(f"data `{self.data}`: there is nothing at {self.name} any more")
+            if item.mark[:1] == ("etag",) and strong_validator(first.headers) != item.mark[1]:
+                hint = "lock again when nothing writes to it"
+                raise SpecError(f"data `{self.data}`: {self.name} changed while it was read", hint=hint)
             goes_on = first.status_code == 206
             stream = Resuming(self.http, self.url, first, stack)
             stream.offset = begun if goes_on else 0

@@ -18,7 +18,7 @@ import pytest
 
 from launcher import access
 from launcher.cache import Cache
-from launcher.errors import AccessError, DiskFullError, FetchError, IntegrityError, SpecError
+from launcher.errors import AccessError, DiskFullError, FetchError, IntegrityError, SpecError, UnreachableError
 from launcher.inputs import Staged, add, fit, pin, room, stage
 from launcher.inputs.shelf import Shelf
 from launcher.lock import DataPin, Lock
@@ -204,6 +204,24 @@ def test_a_damaged_content_in_the_store_is_named_and_passed_over(
     assert staged.origin == "source" and contents(staged) == FILES
 
 
+def test_trouble_on_the_way_is_ridden_out(
+    faulty_s3: Faulty, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty_s3.use(monkeypatch)
+    monkeypatch.setattr("launcher.inputs.gather.PAUSES_S", (0.1,) * 6)
+    files = {**{f"{n:03}": str(n).encode() * 100 for n in range(60)}, "big": os.urandom(3 << 20)}
+    upload(faulty_s3.direct, "set/", files)
+    source = DataSpec(name="d", url=f"{faulty_s3.url}/set/")
+    faulty_s3.proxy.fault("answer", only="GET .*/set/0", status=503, code="SlowDown", times=40)
+    faulty_s3.proxy.fault("cut-response", only="GET .*/set/big", after=200_000, times=2)
+    pinned = pin(source, cache)
+    assert pinned == pin(DataSpec(name="d", path=local(tmp_path / "same", files)), cache)
+    other = Cache(tmp_path / "other")
+    Shelf.of(other).note_list(pinned.sha256, Shelf.of(cache).listed(pinned.sha256) or [])
+    faulty_s3.proxy.fault("flip-response", only="GET .*/set/005", after=3, times=1)
+    assert contents(stage(pinned, source, other)) == files, "a bit that flipped on the way is no change"
+
+
 def test_no_room_is_told_before_anything_is_fetched(
     faulty_s3: Faulty, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +267,27 @@ def test_a_killed_download_goes_on(bucket: ObjectStore, tmp_path: Path, monkeypa
         assert second.stdout and second.stdout.read().split() == [b"begun", b"cache", b"400"]
     room.sweep(Shelf.of(Cache(root)), 0)
     assert not list((root / "inputs" / "partial").iterdir())
+
+
+def test_a_big_object_goes_on_piece_by_piece(faulty_s3: Faulty, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty_s3.use(monkeypatch)
+    monkeypatch.setattr("launcher.inputs.pieces.FROM_BYTES", 1 << 20)
+    monkeypatch.setattr("launcher.inputs.pieces.PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr("launcher.inputs.gather.PAUSES_S", ())
+    data = os.urandom((10 << 20) + 5)
+    upload(faulty_s3.direct, "", {"big": data})
+    source, shelf = DataSpec(name="d", url=f"{faulty_s3.url}/big"), Shelf.of(cache)
+    broken = faulty_s3.proxy.fault("answer", only="GET .*/big", status=503, code="SlowDown", skip=6)
+    with pytest.raises(UnreachableError):
+        pin(source, cache)
+    [part] = (shelf.root / "partial").glob("*.pieces")
+    there = len(part.read_text().splitlines())
+    assert 3 <= there <= 6
+    faulty_s3.proxy.faults.remove(broken)
+    before = faulty_s3.proxy.down
+    assert pin(source, cache).sha256 == hashlib.sha256(data).hexdigest()
+    assert faulty_s3.proxy.down - before < len(data) - (there << 20) + 100_000
+    assert not list((shelf.root / "partial").iterdir())
 
 
 def test_one_process_fetches_for_all(faulty_s3: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
