@@ -78,7 +78,14 @@ def test_missing_rights_are_named_with_their_purpose(
     s3_with_users.read_only.use(monkeypatch)
     found = check(s3_with_users.url, "--quick", "--json")
     assert (found["list"]["verdict"], found["write"]["verdict"], check.code) == ("ok", "refused", 77)
+    assert (found["read"]["verdict"], found["delete"]["verdict"]) == ("ok", "warning")
+    assert found["delete"]["hint"].startswith("s3:DeleteObject is missing")
     assert found["write"]["hint"] == "s3:PutObject is missing: every log, checkpoint and record is written"
+    s3_with_users.user("writer", ("s3:PutObject", "s3:DeleteObject")).use(monkeypatch)
+    found = check(s3_with_users.url, "--quick", "--json")
+    assert check.code == 77
+    for name, right in (("list", "s3:ListBucket"), ("read", "s3:GetObject"), ("ranges", "s3:GetObject")):
+        assert found[name]["hint"].startswith(right + " is missing")
     no_delete = s3_with_users.user("keeper", ("s3:GetObject", "s3:ListBucket", "s3:PutObject"))
     no_delete.use(monkeypatch)
     found = check(s3_with_users.url, "--quick", "--json")

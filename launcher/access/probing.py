@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -37,6 +38,7 @@ from launcher.store.objects import Store
 PART_BYTES = 5 << 20  # the least that S3 takes
 CREATORS, RACES = 8, 3
 SPEED_BYTES, SMALL_BYTES, SMALL_TIMES = 64 << 20, 1024, 10
+RIGHT = "don't have the right"  # of the message of such an error
 CLOCK_S = 60.0  # more than this and times of two machines in one run look odd
 Probe = Callable[[Store, str], str]  # says what it found; raises BrokenPromiseError or a LauncherError
 OPTIONAL = {"delete", "after", "clock", "latency", "speed"}
@@ -64,9 +66,10 @@ def check(store: Store, *, quick: bool = False, progress: Progress = SILENT) -> 
     """Try a store. `quick` leaves out the speed of big files. Raises no error of the store: those are findings."""
     found: list[Finding] = []
     code = 0
-    tries = list(probes(quick))
+    tries = deque(probes(quick))
     with tried_below(store) as below, progress.task("trying the store", len(tries), "probes") as task:
-        for subject, probe in tries:
+        while tries:
+            subject, probe = tries.popleft()
             finding, error = outcome(store, below, subject, probe)
             task.advance()
             found.append(finding)
@@ -74,6 +77,8 @@ def check(store: Store, *, quick: bool = False, progress: Progress = SILENT) -> 
                 code = code or (error.exit_code if error else StoreError.exit_code)
             if error is not None and hopeless(error):
                 break
+            if error is not None and subject == "write":  # nothing is there to be read: only the rights can be told
+                tries = deque((("read", may_read), ("delete", may_delete)))
     return Checked(findings=tuple(found), exit_code=code)
 
 
@@ -87,9 +92,8 @@ def outcome(store: Store, below: str, subject: str, probe: Probe) -> tuple[Findi
     except LauncherError as e:
         problem = e.problems[0]
         hint = problem.hint
-        if isinstance(e, AccessError) and "right" in problem.message:
-            name = {"race": "write", "create": "write", "latency": "write", "speed": "write", "clock": "write"}
-            hint = missing(scheme_of(store.url), name.get(subject, subject)) or hint
+        if isinstance(e, AccessError) and RIGHT in problem.message:
+            hint = missing(scheme_of(store.url), subject) or hint
         says = problem.message.replace(f"{below}: ", "")
         return Finding(subject=subject, verdict=bad, says=says, hint=hint), e
 
@@ -97,7 +101,7 @@ def outcome(store: Store, below: str, subject: str, probe: Probe) -> tuple[Findi
 def hopeless(error: LauncherError) -> bool:
     """Tell whether the other probes would all say the same: nobody there, no such bucket, a wrong secret."""
     said = error.problems[0].message
-    return isinstance(error, UnreachableError) or (isinstance(error, AccessError) and "the right" not in said)
+    return isinstance(error, UnreachableError) or (isinstance(error, AccessError) and RIGHT not in said)
 
 
 def probes(quick: bool) -> Iterator[tuple[str, Probe]]:
@@ -143,6 +147,17 @@ def read(store: Store, below: str) -> str:
         store.get(below + "missing")
         raise BrokenPromiseError("an object that was never written is there")
     return "objects come back as they were written"
+
+
+def may_read(store: Store, below: str) -> str:
+    with contextlib.suppress(ObjectMissingError):
+        store.get(below + "missing")
+    return "objects may be read"
+
+
+def may_delete(store: Store, below: str) -> str:
+    store.delete(below + "missing")
+    return "objects may be deleted"
 
 
 def overwrite(store: Store, below: str) -> str:

@@ -31,8 +31,12 @@ RIGHTS = {
 }
 
 
-def missing(scheme: str, what: str) -> str:
-    """Name a right that was refused, and what it would be for; "" for a folder, which has no such names."""
-    right = RIGHTS[what]
+# Which of them a probe of `launcher store check` was refused for.
+NEEDED = {"ranges": "read", "after": "list", "create": "write", "race": "write", "clock": "write", "latency": "write"}
+
+
+def missing(scheme: str, probe: str) -> str:
+    """Name the right that a probe was refused for, and what for; "" for a folder, which has no such names."""
+    right = RIGHTS.get(NEEDED.get(probe, probe), RIGHTS["write"])
     named = {"s3": right.s3, "gs": right.gs, "az": f"the role {right.az}"}.get(scheme)
     return f"{named} is missing: {right.purpose}" if named else ""
