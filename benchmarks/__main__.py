@@ -1,5 +1,6 @@
 """Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [steps]
-[environments] [push] [containers] [files]`; and `python -m benchmarks transfers [its own options]`.
+[environments] [push] [containers] [files]`; and `python -m benchmarks transfers [its own options]`,
+`python -m benchmarks listing [its own options]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -121,6 +122,11 @@ def main(chosen: list[str]) -> None:
         from benchmarks import transfers
 
         transfers.main(chosen[1:])
+        return
+    if chosen[:1] == ["listing"]:
+        from benchmarks import listing
+
+        listing.main(chosen[1:])
         return
     with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder, docker_engine() as docker:
         bench = Bench(Path(folder), docker)

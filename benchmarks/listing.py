@@ -1,6 +1,6 @@
 """How long `ls`, `table` and `status` take on a store of ten thousand runs: a folder, moto, or a store of one's own.
 
-    python benchmarks/listing.py [--runs 10000] [--rounds 5] [--store URL] [--json]
+    python -m benchmarks listing [--runs 10000] [--rounds 5] [--store URL] [--json]
 
 Without --store: a folder, and moto on loopback, which is filled in its memory and scans all its keys for every listing.
 With --store the runs are written to that (empty) store, with the settings of this machine, and left there. Goals that
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -146,14 +146,14 @@ def named(url: str, root: Path, count: int, rounds: int) -> dict[str, float]:
     return measure(Place(url, root / "cache", {}), rounds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="listing")
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--store")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.serve:
         serve(args.serve, args.runs)
     found: dict[str, dict[str, float]] = {}

@@ -350,3 +350,21 @@ def test_a_run_is_found_in_a_bucket_too(sweep: Store, capsys: pytest.CaptureFixt
     assert told(capsys, "logs", "s") == ""
     assert invoke(["show", "r"]) == 2
     assert "3 runs begin with `r`" in capsys.readouterr().err
+
+
+def test_watching_ends_when_all_is_over(store: Store) -> None:
+    run(store, "r-1", None, losses=(1.0,))
+    head, tail = pty.openpty()
+    watch = [sys.executable, "-m", "launcher", "status", "--watch", "r-1"]
+    with subprocess.Popen(watch, stdout=tail, stderr=subprocess.PIPE) as watching:
+        os.close(tail)
+        said = b""
+        while b"running" not in said:
+            said += os.read(head, 4096)
+        event(store, "r-1", 2, "ended", code=1, signal=None, reason=None)
+        event(store, "r-1", 3, "closed", missing=[], log_bytes_lost=0)
+        assert watching.wait(30) == 1, "the code says that it failed"
+        assert watching.stderr and watching.stderr.read() == b""
+    said += os.read(head, 65536)
+    os.close(head)
+    assert b"failed" in said and said.count(b"\x1b[H") >= 2
