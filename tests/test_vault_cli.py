@@ -95,6 +95,19 @@ def test_a_run_is_added_with_its_code(
     assert "no run in" in said(capsys, "vault", "add", "nobody", code=2)
 
 
+def test_build_finds_in_the_vault_what_the_indexes_lost(
+    lock: Lock, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock.image
+    said(capsys, "vault", "add", tmp_path)
+    monkeypatch.setenv("LAUNCHER_CACHE", str(tmp_path / "cold"))
+    assert f"image sha256:{lock.image.id}" in said(capsys, "build", tmp_path / "experiment.lock")
+    monkeypatch.setenv("LAUNCHER_CACHE", str(tmp_path / "colder"))
+    store.delete(keys.artifact(lock.wheels[0].sha256))
+    told = said(capsys, "build", tmp_path / "experiment.lock", code=69)
+    assert f"the vault in {store.url}: has no such file" in told and "127.0.0.1:9" in told
+
+
 def test_damage_ends_with_76_and_is_healed(
     lock: Lock, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

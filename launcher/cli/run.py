@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -63,7 +64,8 @@ def run_spec(
     cache, progress = Cache(), choose_progress()
     spec, lock = pipeline.locked(pipeline.given(path), cache, progress, frozen=frozen)
     overrides = overridden(params, spec.params)
-    opened, access = execution.open_store(place or spec.store)
+    spec = replace(spec, store=place or spec.store)  # where a lost artifact is looked for, too
+    opened, access = execution.open_store(spec.store)
     check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, inputs.lying(spec))
     pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
     found = inputs.bring(pins, sources, cache, opened, progress)
