@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,17 @@ def test_one_that_began_and_has_not_claimed_yet_is_waited_for(store: Store, monk
     monkeypatch.setattr("launcher.runner.leases.TICK_S", 0.0)
     event(store, 1, 1, "started")
     assert take(store, 2, now=False).waited_s > 0.3
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_wrong_by_hours_makes_nobody_wait_for_longer_than_a_lease(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr("launcher.runner.leases.TICK_S", 0.0)
+    take(store, 1)
+    now = store.now
+    monkeypatch.setattr(store, "now", lambda: now() + timedelta(hours=hours))
+    assert take(store, 2, now=False).waited_s < 2.0
 
 
 def test_waiting_ends_when_it_is_asked_to_stop(store: Store) -> None:

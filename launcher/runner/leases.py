@@ -36,6 +36,8 @@ class Turn:
         self.paused_s = 0.0  # how long others were waited for
         self.read: set[str] = set()  # events that say nothing of an end
         self.tell_at = 0.0
+        self.sign: datetime | None = None  # the last one that was seen, and when, in monotonic seconds
+        self.sign_at = 0.0
 
     def wait(self, store: Store, newest: dict[str, Any] | None) -> None:
         """Return when nobody has to be waited for. Raises AttemptError when it is stopped meanwhile."""
@@ -47,12 +49,19 @@ class Turn:
             signs = claimed + last_signs(store, self.attempt.run, number, events)
             if not signs or self.has_ended(store, events):
                 return
-            silent_s = (store.now() - max(signs)).total_seconds()
+            silent_s = max((store.now() - max(signs)).total_seconds(), self.watched_s(max(signs)))
             left_s = lease_s + TICK_S - silent_s
             if left_s <= 0:
                 return
             host = f" on {newest['host']}" if newest else ""
             self.pause(f"attempt {number}{host}", silent_s, left_s)
+
+    def watched_s(self, sign: datetime) -> float:
+        """Return how long we have seen no newer sign than this, by our own clock: no store's clock makes us wait for
+        longer than a lease."""
+        if sign != self.sign:
+            self.sign, self.sign_at = sign, time.monotonic()
+        return time.monotonic() - self.sign_at
 
     def pause(self, who: str, silent_s: float, left_s: float) -> None:
         if time.monotonic() >= self.tell_at:
