@@ -44,6 +44,8 @@ def named(store: Store, run: str) -> tuple[Leftover, ...]:
     Raises StoreError. Where a manifest that counts can't be read, nothing is known of what it names, so all is kept.
     """
     entries = store.list(keys.run(run))
+    if not any(reason(run, entry.key) for entry in entries):
+        return ()
     reached = reached_keys(store, run, [entry.key for entry in entries])
     return tuple(
         Leftover(key=entry.key, size=entry.size, modified=entry.modified, why=why)
@@ -54,7 +56,7 @@ def named(store: Store, run: str) -> tuple[Leftover, ...]:
 
 def reached_keys(store: Store, run: str, present: Sequence[str]) -> set[str]:
     """Return the keys of manifests that count, and of all that they name."""
-    counting = set(claims.counting(store, run)) | recorded(store, run)
+    counting = set(claims.counting(store, run)) | (recorded(store, run) if keys.record(run) in present else set())
     outputs = {key for key in present if key.startswith(keys.outputs(run)) and key.endswith("/manifest.json")}
     outputs = {key for key in outputs if key == keys.output_manifest(run, attempt_of(key))}
     reached = counting | outputs
