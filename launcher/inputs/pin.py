@@ -80,7 +80,7 @@ def fetch(
     """Bring files whose digest nobody knows. Raises SpecError when they change meanwhile."""
     weight = source.weight(unknown)
     room.make(shelf, weight, f"data `{name}`", progress)
-    with progress.task(f"read data {name}", weight or None) as task:
+    with shelf.gathering(), progress.task(f"read data {name}", weight or None) as task:
         inbox = Inbox(shelf, task, came=memo.learn)
         try:
             with contextlib.suppress(EnoughError):

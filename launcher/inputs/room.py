@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.errors import DiskFullError, LauncherError, UsageError
 from launcher.inputs.locks import ALONE_NOW
-from launcher.inputs.shelf import Shelf, remove_tree
+from launcher.inputs.shelf import LOOSE, Shelf, remove_tree
 from launcher.progress import SILENT, Progress
 from launcher.spec.units import MisreadError, size_bytes
 
@@ -198,12 +198,27 @@ def drop(path: Path) -> int:
 def sweep(shelf: Shelf, older_s: float) -> int:
     """Remove contents that no entry has and nobody touched for so long, and what dead processes left."""
     before, gone = time.time() - older_s, 0
-    for path, _, stat in contents(shelf):
-        if stat.st_nlink == 1 and stat.st_ctime <= before:
-            gone += drop(path)
+    with alone_or_not(shelf) as alone:
+        for path, _, stat in contents(shelf):
+            if stat.st_nlink == 1 and stat.st_ctime <= (before if alone else before - LOOSE_S):
+                gone += drop(path)
     for path in (shelf.root / "partial").iterdir():
         gone += sweep_part(shelf, path, before)
     return gone
+
+
+@contextlib.contextmanager
+def alone_or_not(shelf: Shelf) -> Iterator[bool]:
+    """Tell whether nobody gathers contents, and keep it so."""
+    try:
+        descriptor = shelf.lock(LOOSE, ALONE_NOW)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 def sweep_part(shelf: Shelf, path: Path, before: float) -> int:

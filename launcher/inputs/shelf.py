@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from launcher.progress import SILENT, Progress
 
 FULL = "free some, or point LAUNCHER_INPUTS at a larger file system; what came whole is kept for the next try"
 TIME_NS = 315532800 * 10**9  # 1980, the earliest that a zip archive can hold: of every file in here
+LOOSE = "loose"  # the lock of those who gather contents
 SHARED = 0o3777  # of a folder's mode: what those made in it get too, where others may write
 
 
@@ -164,6 +166,15 @@ class Shelf:
     def alone(self, key: str, what: str, progress: Progress = SILENT) -> AbstractContextManager[None]:
         """Do something that only one process of the node does at a time; see `locks.alone`."""
         return locks.alone(self.root / "locks" / key, what, progress)
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Keep contents that no entry has yet: they are not swept while anybody gathers."""
+        descriptor = self.lock(LOOSE, locks.TOGETHER)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def part(self, key: str) -> Path:
         """Return where a big file grows until it is whole."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
 
 Origin = Literal["place", "cache", "store", "source"]
-TRIES = 3  # to make an entry whose contents another process removes meanwhile
+TRIES = 20  # to make an entry whose contents another process removes meanwhile
 CHANGED = "put the data back, or `launcher lock` takes it as it is now"
 NOWHERE = "`launcher data add SPEC`, where the data is, puts it into the store; or say where it is: --data {}=PATH"
 
@@ -71,6 +71,7 @@ class Staging:
         self.store, self.progress = store, progress
         self.what = f"data `{pin.name}`"
         self.failures: list[Problem] = []
+        self.gathered = contextlib.ExitStack()
 
     def run(self) -> Staged:
         """Return the entry, made if need be. One process of the node makes it, the others wait."""
@@ -78,7 +79,7 @@ class Staging:
         for _ in range(TRIES):
             if held := self.shelf.find(self.pin.sha256):
                 return Staged(name=self.pin.name, path=held.path, origin=origin, held=held)
-            with self.shelf.alone(self.pin.sha256, self.what, self.progress):
+            with self.shelf.alone(self.pin.sha256, self.what, self.progress), self.gathered:
                 origin = self.make()
         raise IntegrityError(
             f"{self.what}: {self.shelf.root} doesn't keep what is put there", hint="is its disk sound?"
@@ -114,12 +115,14 @@ class Staging:
         try:
             items = self.store_list(self.store) or items
             asked = [replace(item, key=keys.artifact(str(item.sha256))) for item in self.lacking(items)]
-            self.bring(asked, sum(item.size for item in asked), self.store.url, self.fill_from(self.store))
+            inbox = self.bring(asked, sum(item.size for item in asked), self.store.url, self.fill_from(self.store))
         except LauncherError as e:
             if e.exit_code == 73:
                 raise
             self.failures += e.problems
             return items, "cache"
+        if items and self.lacking(items) and not inbox.missing and not inbox.wrong:
+            raise FileNotFoundError("removed meanwhile")
         return items, "store"
 
     def fill_from(self, store: Store) -> Callable[[Sequence[Item], Inbox], None]:
@@ -138,6 +141,7 @@ class Staging:
     ) -> Inbox:
         """Fetch files whose digests are known; tell of those that came otherwise."""
         room.make(self.shelf, weight, self.what, self.progress)
+        self.gathered.enter_context(self.shelf.gathering())
         with self.progress.task(f"bring data {self.pin.name}", weight or None) as task:
             inbox = Inbox(self.shelf, task)
             with contextlib.suppress(EnoughError):
