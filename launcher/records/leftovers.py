@@ -60,7 +60,7 @@ def reached_keys(store: Store, run: str, present: Sequence[str]) -> set[str]:
     outputs = {key for key in present if key.startswith(keys.outputs(run)) and key.endswith("/manifest.json")}
     outputs = {key for key in outputs if key == keys.output_manifest(run, attempt_of(key))}
     reached = counting | outputs
-    for key, manifest in manifests(store, sorted(reached & set(present))):
+    for key, manifest in manifests(store, sorted(reached)):
         if manifest is None:  # damaged: who knows what it named
             return reached | {key for key in present if key.startswith((keys.blobs(run), keys.outputs(run)))}
         if key in outputs:
