@@ -1,9 +1,11 @@
 """Big and small files to a bucket and back: launcher's store beside s5cmd, rclone and boto3, in one run.
 
-    python -m benchmarks transfers [--store s3://bucket/prefix] [--size BYTES] [--files N] [--rounds N]
+    python -m benchmarks transfers [--store s3://bucket/prefix | --server moto|ceph] [--size BYTES] [--files N]
+                                   [--rounds N] [--only ours,s5cmd,rclone,boto3]
 
 Without a store it starts moto, which is a mock and slower than any of the clients: what is measured then is mostly
-moto. Settings and credentials of a store are the machine's (AWS_*). Each side is a process of its own; launcher's
+moto. With --server ceph it starts Ceph's radosgw as the tests do (LAUNCHER_TEST_CACHE keeps its image). Settings and
+credentials of a store are the machine's (AWS_*). Each side is a process of its own; launcher's
 checks the sha256 of the big file, the others don't. All that is written is removed.
 """
 
@@ -26,6 +28,7 @@ from benchmarks.measure import Row, Took, table, tell
 
 if TYPE_CHECKING:
     from launcher.store.objects import Entry
+    from tests.object_stores import ObjectStore
 
 BIG, BIG_ON_MOTO = 2 << 30, 512 << 20
 SMALL_BYTES = 20 << 10
@@ -240,33 +243,56 @@ def make_files(folder: Path, size: int, count: int) -> str:
 
 
 @contextlib.contextmanager
-def served(url: str | None, folder: Path) -> Iterator[str]:
-    """Give a bucket: the one asked for, or one of a moto of our own, of which this process's environment then tells."""
+def served(url: str | None, kind: str, folder: Path) -> Iterator[str]:
+    """Give a bucket: the one asked for, or one of a server of our own that this process's environment leads to."""
     if url:
         yield url
         return
     import pytest
 
-    from tests.object_stores import forget_settings, moto, new_bucket
+    from tests.object_stores import forget_settings, new_bucket
 
     with pytest.MonkeyPatch.context() as patch:
         forget_settings(patch)
-        with moto(folder) as server:
+        with (ceph if kind == "ceph" else mock)(folder) as server:
             bucket = new_bucket(server)
             bucket.use(patch)
-            tell("a moto of our own: the figures are mostly its, compare with a real server (--store)")
             yield bucket.url
+
+
+def mock(folder: Path) -> contextlib.AbstractContextManager[ObjectStore]:
+    from tests.object_stores import moto
+
+    tell("a moto of our own: the figures are mostly its, compare with a real server (--store, --server ceph)")
+    return moto(folder)
+
+
+def ceph(folder: Path) -> contextlib.AbstractContextManager[ObjectStore]:
+    from launcher.cache import Cache
+    from tests.services.apptainer_install import installed
+    from tests.services.ceph import radosgw
+
+    kept = os.environ.get("LAUNCHER_TEST_CACHE")
+    cache = Cache(Path(kept)) if kept else Cache()
+    return radosgw(folder, cache, installed(cache))
 
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks transfers")
     parser.add_argument("--store", help="s3://bucket/prefix on a server of yours")
+    parser.add_argument("--server", choices=["moto", "ceph"], default="moto", help="what is started without a store")
+    parser.add_argument("--only", default=",".join(["ours", *RIVALS]), help="sides, with commas")
     parser.add_argument("--size", type=int, help="bytes of the big file")
     parser.add_argument("--files", type=int, default=5000, help="how many small ones")
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args(words)
-    size = told.size or (BIG if told.store else BIG_ON_MOTO)
-    with tempfile.TemporaryDirectory(prefix="launcher-bench-") as name, served(told.store, Path(name)) as url:
+    size = told.size or (BIG if told.store or told.server == "ceph" else BIG_ON_MOTO)
+    for name in [name for name in RIVALS if name not in told.only.split(",")]:
+        del RIVALS[name]
+    with (
+        tempfile.TemporaryDirectory(prefix="launcher-bench-") as name,
+        served(told.store, told.server, Path(name)) as url,
+    ):
         folder = Path(name)
         sha256 = make_files(folder, size, told.files)
         place = Place(url=url, prefix=f"bench-{secrets.token_hex(4)}", folder=folder, sha256=sha256)
