@@ -38,6 +38,8 @@ def bring(
     progress: Progress,
 ) -> dict[str, Staged]:
     """Return where each input lies on this machine, brought here if need be. Raises every reason why one can't be."""
+    if not pins:
+        return {}
     from launcher.inputs import stage
 
     found: dict[str, Staged] = {}

@@ -40,8 +40,6 @@ def locked(
     Raises LockError when inputs changed since; without `inputs` their sources aren't asked.
     """
     from launcher import spec as specs
-    from launcher.cli.inputs import refuse_changed
-    from launcher.inputs import fit
     from launcher.lock.check import problems
 
     spec = specs.load(path)
@@ -52,14 +50,25 @@ def locked(
         progress.note(f"there is no {place.name} yet: locking")
         return spec, relock(spec, place, None, cache, progress)
     previous = load(place)
-    found = fit(previous, spec, cache, progress, ask=inputs)
-    refuse_changed(found, path, progress)
-    if unfit := [*problems(previous, spec), *found.asked]:
+    asked = compared_inputs(previous, spec, path, cache, progress, inputs) if spec.data or previous.data else []
+    if unfit := [*problems(previous, spec), *asked]:
         if frozen:
             raise LockError.of([*unfit, Problem(message="the lock no longer fits", hint=f"run `launcher lock {path}`")])
         progress.note(f"{place.name} no longer fits {path.name}: locking again")
         return spec, relock(spec, place, previous, cache, progress)
     return spec, previous
+
+
+def compared_inputs(
+    previous: Lock, spec: Spec, path: Path, cache: Cache, progress: Progress, ask: bool
+) -> Sequence[Problem]:
+    """Return what the spec asks of inputs and the lock hasn't got. Raises LockError when inputs changed since."""
+    from launcher.cli.inputs import refuse_changed
+    from launcher.inputs import fit
+
+    found = fit(previous, spec, cache, progress, ask=ask)
+    refuse_changed(found, path, progress)
+    return found.asked
 
 
 def relock(
