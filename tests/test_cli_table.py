@@ -280,6 +280,17 @@ def test_get_never_leaves_half_a_file_or_a_wrong_one(store: Store, capsys: pytes
     assert not list(Path("out").rglob("*.p*")) and not list(Path("out").glob(".launcher*"))
 
 
+def test_get_says_what_is_in_the_way(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with_outputs(store, "r-1", {"plots/a.png": b"a", "model.pt": b"m"})
+    Path("out/model.pt").mkdir(parents=True)
+    Path("out/plots").write_text("a file")
+    for force in ([], ["--force"]):
+        assert invoke(["get", "r-1", "model.pt", "-o", "out", *force]) == 2
+        assert "out/model.pt is there and is another file" in capsys.readouterr().err
+    assert invoke(["get", "r-1", "plots", "-o", "out"]) == 2
+    assert "out/plots is no folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil", "a//b", ""])
 def test_get_refuses_paths_that_lead_out(store: Store, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     with_outputs(store, "r-1", {"x": b"x"})

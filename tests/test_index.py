@@ -235,6 +235,11 @@ def test_runs_from_before_there_was_a_journal_are_found(world: World) -> None:
     world.queue("odd", journal=False)
     assert set(world.states()) == {"old"}, "what no journal tells of"
     assert set(world.states(refresh=True)) == {"old", "odd"}
+    world.start("old", 2)
+    world.end("old", 0, attempt=2)
+    assert world.states()["old"] == "succeeded"
+    world.queue("old", attempt=3, journal=False)
+    assert world.states()["old"] == "succeeded" and world.states(refresh=True)["old"] == "queued"
 
 
 def test_a_queued_attempt_that_was_withdrawn_is_one_no_more(world: World) -> None:

@@ -30,7 +30,7 @@ SINCE_HINT = "write a time span such as 90m or 2d, or a moment in UTC such as 20
 def index_options(command: Command) -> Command:
     """Add `--offline` and `--refresh`; the function gets `offline: bool` and `refresh: bool`."""
     for name, text in (
-        ("--refresh", "List all runs again, and ask about each that has not ended."),
+        ("--refresh", "List all runs again, and ask about each of them."),
         ("--offline", "Ask no store: tell what this machine knew when it last did."),
     ):
         command = click.option(name, is_flag=True, help=text)(command)

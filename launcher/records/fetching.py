@@ -43,7 +43,7 @@ def fetch(
     files = [one for one in wanted if one.link is None]
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         differs = dict(zip(files, pool.map(lambda one: differing(folder, one), files), strict=True))
-    refuse([one for one in files if differs[one] is True] if not force else [], folder)
+    refuse([one for one in files if differs[one] and not (force and (folder / one.path).is_file())], folder)
     missing = [one for one in files if differs[one] is not False]
     with staged(folder) as part, progress.task("fetching", sum(one.size for one in missing)) as task:
         run_all(lambda number: fetch_one(store, missing[number], folder, part / str(number), task), range(len(missing)))
@@ -96,9 +96,15 @@ def fetch_one(store: Store, wanted: Piece, folder: Path, part: Path, task: Task)
 
 
 def inside(folder: Path, path: str) -> Path:
-    """Make the folders above a path and return it. Raises StoreError where a link leads out of the folder."""
+    """Make the folders above a path and return it.
+
+    Raises StoreError where a link leads out of the folder, UsageError where a file is in the way.
+    """
     place = folder / path
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{place.parent} is no folder", hint="-o names another one to fetch to") from None
     if not place.parent.resolve().is_relative_to(folder.resolve()):
         raise StoreError(f"{place} leads out of {folder}, by a link", hint="fetch to another folder with -o")
     return place

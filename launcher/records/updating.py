@@ -49,8 +49,8 @@ def update(
 ) -> list[str]:
     """Bring an index up to date; return what was wrong with runs that can't be read.
 
-    `refresh` lists all runs and asks about every one that has not ended; `about` are beginnings of runs to ask about
-    in any case. Raises a LauncherError of the store; what was learned until then stays.
+    `refresh` lists all runs and asks about every one, also whether one that has ended has begun again; `about` are
+    beginnings of runs to ask about in any case. Raises a LauncherError of the store; what was learned until then stays.
     """
     notes = index.notes()
     new = "updated" not in notes
@@ -65,6 +65,9 @@ def update(
     fresh = {run: number for run, number in queued.items() if number > known.get(run, -1)}
     fresh |= {run: queued.get(run, 0) for run in (present or set()) - set(known)}
     gone = set(known) - present - set(queued) if present is not None else set()
+    if refresh:  # attempts that no journal tells of
+        ended = {row.run: from_text(row.told) for row in index.rows("final = 1") if row.run not in gone}
+        fresh |= {run: ended[run].attempt + 1 for run in begun_again(store, ended) if run not in fresh}
     wrong: list[str] = []
     read_fresh(index, store, fresh, now, wrong, progress)
     ask_again(index, store, now, wrong, refresh, tuple(keys.quoted(run) for run in about))
