@@ -6,7 +6,6 @@ tries again for as long as the run lives. Before and after each manifest it asks
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 
@@ -18,6 +17,7 @@ from launcher.runner.clock import say, stamp
 from launcher.runner.freight import amount
 from launcher.runner.holding import limit_of
 from launcher.runner.outbox import reason
+from launcher.runner.sealed import sealed
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -68,14 +68,15 @@ class Shipper:
             self.waiting.append(held)
             self.news.notify_all()
             idle = [one for one in self.waiting if one is not self.busy]
-            unwanted, surplus = backlog.superfluous(idle, self.attempt.job.get("keep") or {}, self.most_bytes)
+            room = self.most_bytes - (self.busy.bytes if self.busy else 0)
+            unwanted, surplus = backlog.superfluous(idle, self.attempt.job.get("keep") or {}, room)
+            for one in (*unwanted, *surplus):  # at once: the other thread must not begin with one of them
+                self.forget(one)
         for one in unwanted:
             self.outbox.event("skipped", name=one.name, number=one.seq, bytes=one.bytes)
-            self.forget(one)
         for one in surplus:
             limit = amount(self.most_bytes)
             self.lose(f"checkpoint {one.name}: over {limit} of newer ones wait for the store (hold_bytes)")
-            self.forget(one)
 
     def close(self) -> None:
         """Let `work` end when nothing waits any more."""
@@ -86,7 +87,7 @@ class Shipper:
     def work(self) -> None:
         """Ship until closed and empty, or until another attempt has the run."""
         while not self.fenced:
-            held = self.busy = self.next()
+            held = self.next()
             if held is None and self.closing:
                 return
             try:
@@ -106,7 +107,8 @@ class Shipper:
         """Wait for the newest that waits; None when there is nothing to do but to look after the claim."""
         with self.news:
             self.news.wait_for(lambda: self.waiting or self.closing, max(0.0, self.ask_at - time.monotonic()))
-            return max(self.waiting, key=lambda held: held.seq, default=None)
+            self.busy = max(self.waiting, key=lambda held: held.seq, default=None)
+            return self.busy
 
     def look_after(self) -> None:
         """Take the claim, or ask whether it is still ours: a run that was frozen or cut off learns it here."""
@@ -182,7 +184,7 @@ class Shipper:
         files_of(held)  # refuses one that was written to since
         claim.check(store)
         key = keys.checkpoint(self.attempt.run, self.attempt.number, held.seq)
-        create(store, key, json.dumps({**manifest, "epoch": claim.epoch}).encode())
+        create(store, key, sealed({**manifest, "epoch": claim.epoch}))
         claim.check(store)
         self.ask_at = time.monotonic() + self.attempt.lease_s
         facts = {"bytes": manifest["bytes"], "files": len(manifest["files"]), "sent_bytes": sum(held.sent)}
@@ -200,6 +202,7 @@ class Shipper:
         """Let go of one that is in the store, or is not to get there."""
         with self.news:
             self.waiting.remove(held)
+            self.busy = None if self.busy is held else self.busy
         files, sent = len(held.sign), sum(held.sent)
         if stored:  # what the store had already counts as sent
             self.outbox.freight.moved(held.bytes - sent, files - len(held.sent))
@@ -213,7 +216,7 @@ class Shipper:
         why = reason(error)
         what = f"checkpoint {held.name}" if held else "the run's claim"
         self.tell(f"{what}: {why}; it is tried again", why)
-        if held is not None and self.closing and not heals(error):
+        if held is not None and self.closing and not heals(error) and self.outbox.failing is None:
             held.tries += 1
             if held.tries >= TRIES:
                 self.lose(f"{what}: {why}")
