@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.records.model import Record
@@ -98,7 +98,7 @@ def host(facts: Mapping[str, Any] | None) -> str | None:
 
 def to_text(told: Brief) -> str:
     """Return JSON on one line, without what is as it is by itself."""
-    said = ((name, value) for name, value in asdict(told).items() if value is not None and value is not False)
+    said = ((name, value) for name, value in vars(told).items() if value is not None and value is not False)
     return json.dumps({name: value for name, value in said if value != {}})
 
 

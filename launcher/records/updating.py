@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from itertools import islice
 from typing import TypeVar
 
@@ -80,9 +79,14 @@ def journal(store: Store, last: str | None, now: float) -> list[str]:
     """Return the keys of the journal's entries, from an hour before the last one that was seen."""
     after = None
     if last and (found := ENTRY.fullmatch(last)):
-        then = datetime.strptime(found[1], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=timezone.utc).timestamp()
+        then = seconds(spelled_out(found[1]))
         after = keys.journal(stamp(int((min(then, now) - MARGIN_S) * 1e9)))
     return [entry.key for entry in store.list(keys.journal(), after=after) if ENTRY.fullmatch(entry.key)]
+
+
+def spelled_out(compact: str) -> str:
+    """Return the time that `keys.compact` made shorter."""
+    return f"{compact[:4]}-{compact[4:6]}-{compact[6:11]}:{compact[11:13]}:{compact[13:]}"
 
 
 def attempts(entries: Iterable[str]) -> dict[str, int]:
