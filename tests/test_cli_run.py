@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def test_code_output_and_last_line(stage: Stage, code: int, state: str) -> None:
     out, err = process.communicate()
     assert process.returncode == code
     assert out == b"out\0\xff"
-    first, last = err.decode().splitlines()
+    first, last = [line for line in err.decode().splitlines() if not line.startswith("launcher: storing")]
     assert first == "err"
     assert last.startswith(f"r: {state}")
     assert last.endswith("; next: launcher show r")
@@ -187,6 +189,16 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed(stage: Stage) -> None:
         refuse_to_resume(told, here)  # what was started here would hold its lock
     with pytest.raises(StillRunning):
         refuse_to_resume(replace(record, attempts=(Attempt(attempt=2, state="running"),)), here)
+
+
+@pytest.mark.parametrize(("state", "silent_s", "free"), [("running", 20, 0), ("running", 40, 1), ("queued", 100, 0)])
+def test_one_that_went_silent_elsewhere_may_be_resumed(tmp_path: Path, state: Any, silent_s: int, free: bool) -> None:
+    """Its claim on the run, and not this look, decides whether two can write; so half a minute is enough."""
+    sign = (datetime.now(timezone.utc) - timedelta(seconds=silent_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    last = Attempt(attempt=1, state=state, queued=sign, last_sign=sign)
+    record, elsewhere = Record(run="r", state=state, attempts=(last,)), target.open("local", Cache(tmp_path))
+    with contextlib.nullcontext() if free else pytest.raises(StillRunning, match="no sign of life for"):
+        refuse_to_resume(record, elsewhere)
 
 
 TRAIN = """

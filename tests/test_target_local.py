@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,9 +20,10 @@ from launcher.job import Job, run_id
 from launcher.spec.model import CodeSpec, Gpus, Resources
 from launcher.store import keys
 from launcher.store.access import Access
-from launcher.target import accounts, runtimes
+from launcher.target import accounts, machine, runtimes
+from launcher.target import local as localhost
 from launcher.target.local import Local
-from launcher.target.model import Container, Ending, Process, Unusable, Work
+from launcher.target.model import Container, Ending, Process, StillRunning, Unusable, Work
 from tests.rootfs import tiny_image
 
 
@@ -151,6 +153,38 @@ def test_one_attempt_at_a_time(desk: Desk) -> None:
     assert process.wait().lost
     process.discard()
     assert not list((desk.cache.root / "runs").glob(f"{work.job.run}*"))
+
+
+def test_what_another_machine_started_in_a_shared_cache_is_not_ours(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then nobody here can say that it is dead: its claim on the run decides."""
+    work, local = desk.work("python3", "-c", ""), target.open("local", desk.cache, runtime="sandbox")
+    assert desk.run(work) == Ending(code=0)
+    assert local.last_attempt(work.job.run) == 1
+    monkeypatch.setattr(machine, "ID", tmp_path / "machine-id")
+    (tmp_path / "machine-id").write_text("0123456789abcdef0123456789abcdef")
+    assert local.last_attempt(work.job.run) is None
+    assert local.knows(work.job.run)
+
+
+def test_a_runner_that_outlives_its_client_is_seen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the container of an engine: whatever runtime the next one asks for, it is refused."""
+    monkeypatch.setattr(localhost, "DYING_S", 0.2)
+    work = desk.work("python3", "-c", "import time; time.sleep(30)")
+    process = target.open("local", desk.cache, runtime="sandbox").start(work)
+    told = desk.cache.root / "runs" / work.job.run / "inside" / "attempt.json"
+    until = time.monotonic() + 10
+    while not localhost.is_held(told) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.close(process.held)  # as the death of the client would
+    process.held = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(StillRunning, match="although what started it is gone"):
+        target.open("local", desk.cache, runtime="sandbox").claim(work.job.run)
+    process.signal(9)
+    process.wait()
+    target.open("local", desk.cache, runtime="sandbox").claim(work.job.run)
+    process.discard()
 
 
 def test_container_sees_only_its_own_run_of_the_store(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from launcher.gpu.model import Device
 from launcher.store import folder_of
 from launcher.store.access import Access
 from launcher.store.keys import run as run_prefix
-from launcher.target import accounts, bundle, network, secrets, trees
+from launcher.target import accounts, bundle, machine, network, secrets, trees
 from launcher.target.gpus import environment
 from launcher.target.model import Container, Mount, Work
 
@@ -74,6 +74,7 @@ def container(
         "attempt": work.attempt,
         "store": seen_inside(work.store, handed),
         "claim": "now" if work.seen_dead else "wait",
+        "machine": machine.name(),  # of no interest to the runner
         "cwd": "/workspace",
         "environment": env,
         "host": {"inputs": dict(work.origins)} if work.origins else {},

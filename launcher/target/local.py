@@ -20,7 +20,7 @@ from launcher.gpu.verdict import findings
 from launcher.job import Job
 from launcher.store import folder_of
 from launcher.store.keys import quoted
-from launcher.target import secrets
+from launcher.target import machine, secrets
 from launcher.target.gpus import Claimed, claim
 from launcher.target.layout import container
 from launcher.target.model import Container, Ending, Process, Runtime, StillRunning, Unusable, Work
@@ -65,9 +65,13 @@ class Local:
         return self.folder(run).exists()
 
     def last_attempt(self, run: str) -> int | None:
-        """Return the number of the attempt that was started last on this machine, if it left something here."""
+        """Return the number of the attempt that was started last on this machine, if it left something here.
+
+        Machines may share a cache: what another one started is not this one's.
+        """
         try:
-            return int(json.loads((self.folder(run) / "inside" / "attempt.json").read_bytes())["attempt"])
+            told = json.loads((self.folder(run) / "inside" / "attempt.json").read_bytes())
+            return int(told["attempt"]) if told["machine"] == machine.name() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

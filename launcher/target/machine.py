@@ -1,0 +1,17 @@
+"""Which machine this is: a cache may lie on a file system that several share, where locks may not reach others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+ID = Path("/etc/machine-id")  # machine-id(5)
+
+
+def name() -> str:
+    """Return what tells this machine from others: its host name, and its id where it has one (clones share that)."""
+    told = ""
+    with contextlib.suppress(OSError):
+        told = ID.read_text().strip()
+    return f"{os.uname().nodename} {told}".strip()
