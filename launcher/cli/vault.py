@@ -63,7 +63,7 @@ def add(names: tuple[str, ...], place: str | None, runs: str | None, as_json: bo
         print_json({"store": kept.url, **counts, "present_bytes": done.present_size, "locks": len(references) // 2})
         return
     sent = f"{done.copied} files copied to {kept.url} ({done.size / 1e6:.1f} MB)"
-    print_text(f"{sent}, {done.present} were there ({done.present_size / 1e6:.1f} MB)")
+    print_text(f"{sent}, {done.present} were there")
 
 
 def named(name: str, kept: Store, runs: str | None, cache: Cache, progress: Progress) -> tuple[Lock, dict[str, Path]]:
