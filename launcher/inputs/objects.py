@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.digest import canonical_text
@@ -12,6 +13,8 @@ from launcher.inputs.items import Item, Mark, checked
 
 if TYPE_CHECKING:
     from launcher.store.objects import Store
+
+ASKED_AT_ONCE = 16
 
 
 class Objects:
@@ -40,7 +43,7 @@ class Objects:
         """List the input. Raises SpecError when there is nothing, StoreError."""
         if self.kind == "file":
             return [self.object()]
-        if not (found := self.below()):
+        if not (found := self.files(self.below())):
             hint = "a prefix ends in a slash and has objects below it; one object is named without a slash"
             raise SpecError(f"data `{self.data}`: there is nothing below {self.name}", hint=hint)
         return checked(found, f"data `{self.data}`")
@@ -59,8 +62,17 @@ class Objects:
         found = self.store.call(self.key, lambda inner: inner.list_with_delimiter(self.key))
         return bool(found["objects"] or found["common_prefixes"])
 
+    def files(self, found: list[Item]) -> list[Item]:
+        """Leave out empty objects that stand for folders: their keys end in a slash, which the listing doesn't show."""
+        folders = {part for item in found for part in parents(item.name)}
+        empty = [item for item in found if not item.size and item.name not in folders]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            real = pool.map(lambda item: self.store.exists(item.key), empty)
+            there = {item.name for item, is_real in zip(empty, real, strict=True) if is_real}
+        return [item for item in found if item.size or item.name in there]
+
     def below(self) -> list[Item]:
-        """Return what lies below. Objects that stand for folders have no name of a file."""
+        """Return what lies below."""
         return self.store.call(  # type: ignore[no-any-return]
             "", lambda inner: [listed(told) for page in inner.list() for told in page if told["path"]]
         )
@@ -74,6 +86,11 @@ class Objects:
         gone = [Problem(message=f"data `{self.data}`: {item.key} vanished from {self.name}") for item in inbox.missing]
         if gone:
             raise SpecError.of(gone[:10])
+
+
+def parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def listed(told: dict[str, Any]) -> Item:

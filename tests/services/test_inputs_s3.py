@@ -76,6 +76,7 @@ def contents(staged: Staged) -> dict[str, bytes]:
 
 def test_a_prefix_has_the_digest_of_the_same_folder(bucket: ObjectStore, cache: Cache, tmp_path: Path) -> None:
     upload(bucket, "set/v1/", FILES)
+    upload(bucket, "set/v1/", {"": b"", "sub/": b"", "no files/": b""})  # as web consoles make folders
     upload(bucket, "set/v1-not/", {"z": b"z"})
     source = DataSpec(name="d", url=f"{bucket.url}/set/v1/")
     pinned = pin(source, cache)
