@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from tests import console
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.parametrize("name", ["digits", "torch"])
+@pytest.mark.parametrize("name", ["digits", "torch", "resume"])
 def test_the_specs_are_good(name: str) -> None:
     assert spec.load(EXAMPLES / name / "experiment.yaml").image.base == "debian:bookworm"
 
@@ -23,6 +26,22 @@ def test_the_specs_are_good(name: str) -> None:
 @pytest.mark.parametrize("name", ["digits", "torch"])
 def test_the_scripts_know_nothing_of_launcher(name: str) -> None:
     assert "launcher" not in (EXAMPLES / name / "train.py").read_text().lower()
+
+
+def test_a_line_that_was_cut_off_is_the_line_of_one_that_was_not(tmp_path: Path) -> None:
+    def fit(folder: str, steps: int) -> str:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        words = [sys.executable, "-B", str(EXAMPLES / "resume" / "train.py"), "--steps", str(steps)]
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(EXAMPLES.parent), "LAUNCHER_SEED": "7"}
+        done = subprocess.run(words, cwd=place, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    whole = fit("whole", 60)
+    assert fit("cut", 50) != whole
+    assert fit("cut", 60) == whole
+    assert (tmp_path / "cut" / "line.json").read_text() == whole
 
 
 def test_the_committed_lock_fits_and_names_its_image() -> None:
