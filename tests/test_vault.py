@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from launcher import store as stores
 from launcher import vault
 from launcher.cache import Cache
 from launcher.digest import sha256_bytes, tree_digest
-from launcher.errors import FetchError, IntegrityError, StoreError
+from launcher.errors import FetchError, IntegrityError, StoreError, UnreachableError
 from launcher.fetch import fetch
 from launcher.lock import Artifact, ImagePin, Inputs, LayerPin, Lock, Wheel, digest, dumps
 from launcher.lock.model import Base, Blob
@@ -271,6 +271,44 @@ def test_a_vault_that_is_only_the_last_resort_is_opened_late(cache: Cache, store
     assert fetch([wheel(b"one")], cache, [VaultSource(store), late])
     with pytest.raises(FetchError, match="the disk is not mounted"):
         fetch([wheel(b"two")], cache, [late])
+
+
+def test_a_cut_is_gone_on_from_where_it_came(cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random.Random(0).randbytes(3_000_000)
+    store.put(keys.artifact(sha256_bytes(data)), data)
+
+    def cut(key: str) -> Iterator[bytes]:
+        yield data[:1_000_000]
+        raise UnreachableError("the connection was cut")
+
+    monkeypatch.setattr(store, "stream", cut)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    ranges: list[int] = []
+    get_range = store.get_range
+
+    def noted(key: str, start: int, size: int) -> bytes:
+        ranges.append(start)
+        return get_range(key, start, size)
+
+    monkeypatch.setattr(store, "get_range", noted)
+    assert fetch([wheel(data)], cache, [VaultSource(store)])
+    assert ranges == [1_000_000, 3_000_000]
+
+
+def test_a_store_that_stays_away_is_told_and_the_next_place_is_asked(
+    cache: Cache, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = stores.open(str(tmp_path / "other"))
+    other.put(keys.artifact(sha256_bytes(b"one")), b"one")
+
+    def away(key: str) -> Iterator[bytes]:
+        raise UnreachableError(f"{key}: nobody answers")
+
+    monkeypatch.setattr(store, "stream", away)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(FetchError, match="nobody answers"):
+        fetch([wheel(b"one")], cache, [VaultSource(store)])
+    assert fetch([wheel(b"one")], cache, [VaultSource(store), VaultSource(other)])
 
 
 def test_a_lock_is_listed_with_what_only_it_needs(cache: Cache, store: Store) -> None:
