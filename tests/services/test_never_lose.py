@@ -30,6 +30,7 @@ from launcher.records import leftovers
 from launcher.runner import claims
 from launcher.store import keys
 from launcher.store.access import Access
+from launcher.store.uploads import Uploads
 from tests import chain
 from tests.attempts import Bench
 from tests.fault_proxy import Proxy, fault_proxy
@@ -43,7 +44,8 @@ SIDE_BY_SIDE = int(os.environ.get("LAUNCHER_SIDE_BY_SIDE", "4"))
 KILLS_OF_A_RUN = 25
 STEPS, EVERY, PACE_S = 3600, 120, 0.008  # a checkpoint a second, if nothing else is to be done
 TIMES = {"ship_s": 0.2, "heartbeat_s": 1.0, "look_s": 0.1, "quiet_s": 0.4, "quiet_folder_s": 0.4, "retry_s": 0.1}
-LIVES_S = ((0.8, 4.0), (0.2, 10.0))  # shares of the kills, and how long at most they are waited for
+# Shares of the kills, how long at most they are waited for, and since when: the runner's or the command's start.
+LIVES = ((0.3, 3.0, "runner"), (0.55, 3.0, "command"), (0.15, 10.0, "command"))
 # What was finished so long before a kill is in the store. Four runs share two cores, and a server that often fails.
 SHIPPED_S = float(os.environ.get("LAUNCHER_SHIPPED_S", "4"))
 JOB = {"keep": {"last": 3}}
@@ -57,8 +59,9 @@ def faults(proxy: Proxy, chance: random.Random) -> None:
     proxy.fault("cut-response", chance=0.02, after=chance.choice((0, 0, 100, 5000)))
     proxy.fault("answer", status=500, code="InternalError", chance=0.03)
     proxy.fault("answer", status=503, code="SlowDown", chance=0.03)
-    proxy.fault("flip-request", only="^PUT .*/blobs/", chance=0.02, after=chance.randrange(300))
-    proxy.fault("flip-response", only="^GET .*/blobs/", chance=0.05, after=chance.randrange(300))
+    proxy.fault("flip-request", only="^PUT .*/blobs/", chance=0.06, after=chance.randrange(300))
+    proxy.fault("flip-response", only="^GET .*/blobs/", chance=0.1, after=chance.randrange(300))
+    proxy.fault("flip-response", only="^GET .*/(claims|checkpoints)/.*json", chance=0.02, after=chance.randrange(300))
     proxy.fault("stall", chance=0.01, seconds=1.5)
     if clock:
         proxy.fault("skew", seconds=clock)
@@ -120,19 +123,20 @@ class Trial:
         self.chance, self.tally, self.seed = random.Random(seed), tally, seed
         root.mkdir(parents=True)
         secrets = str(store.write_secrets(root / "secrets.json"))
-        own = Access(store.url, store.direct.settings, secrets)
-        self.bench = Bench(root / "run", f"run-{seed}", Access(store.url, store.settings, secrets), own)
+        self.way, self.own = store, Access(store.url, store.direct.settings, secrets)
+        self.bench = Bench(root / "run", f"run-{seed}", Access(store.url, store.settings, secrets), self.own)
         self.moves = seed % 2 == 1  # to another node each time
         script = shutil.copy(chain.__file__, self.bench.cwd / "chain.py")
         self.diary = root / "diary"
         self.argv = [sys.executable, "-I", str(script), str(STEPS), str(EVERY), str(PACE_S), str(self.diary)]
-        self.attempt = 0
+        self.attempt = self.beginnings = 0
 
     def __str__(self) -> str:
         return f"LAUNCHER_SEED={SEED}, run {self.seed}, attempt {self.attempt}"
 
     def start(self) -> Any:
         self.attempt += 1
+        self.beginnings = self.begun()
         if self.moves and self.attempt > 1:
             shutil.rmtree(self.bench.folder)
             self.bench.folder.mkdir()
@@ -142,8 +146,7 @@ class Trial:
         """Kill until there were kills enough, or the run has ended by itself; then see to it that it ends."""
         for _ in range(KILLS_OF_A_RUN):
             with self.start() as process:
-                [longest_s] = self.chance.choices([s for _, s in LIVES_S], [share for share, _ in LIVES_S])
-                if ends_within(process, self.chance.uniform(0, longest_s)):
+                if self.ends_first(process):
                     self.must_be_fine(process)
                     return
                 self.kill(process)
@@ -151,6 +154,17 @@ class Trial:
                 break
         with self.start() as process:
             self.must_be_fine(process)
+
+    def ends_first(self, process: Any) -> bool:
+        """Wait for the moment of the kill; return whether the runner has ended before."""
+        [(_, longest_s, since)] = self.chance.choices(LIVES, [share for share, _, _ in LIVES])
+        moment_s = self.chance.uniform(0, longest_s)
+        while since == "command" and self.begun() == self.beginnings and not ends_within(process, 0.02):
+            pass
+        return ends_within(process, moment_s)
+
+    def begun(self) -> int:
+        return self.diary.read_text().count("start ") if self.diary.exists() else 0
 
     def kill(self, process: Any) -> None:
         """Kill runner and command, in either order, as the end of a node or of its power would."""
@@ -208,6 +222,12 @@ class Trial:
         store, run = self.bench.store, self.bench.run
         for leftover in leftovers.named(store, run):
             store.delete(leftover.key)
+        uploads = Uploads(self.own, self.way.credentials)
+        for upload in list(uploads.listed(keys.run(run))):
+            uploads.abort(upload)
+        client = self.way.direct.client()
+        assert not client.list_multipart_uploads(Bucket=self.way.bucket).get("Uploads"), str(self)
+        client.close()
         wanted = self.reached()
         there = {entry.key for entry in store.list(keys.run(run)) if not entry.key.startswith(self.notes())}
         assert there == wanted, f"{self}: {sorted(there ^ wanted)[:10]}"
