@@ -346,6 +346,33 @@ def test_get_says_which_checkpoints_there_are_and_which_keep_removed(
     assert "r-2 (succeeded) has no outputs in the store" in capsys.readouterr().err
 
 
+def test_show_lists_checkpoints_by_step_and_what_keep_removed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    run(store, "r-1", None)
+    for number in range(4):
+        key = keys.checkpoint("r-1", 1, number)
+        event(
+            store,
+            "r-1",
+            2 + number,
+            "checkpoint",
+            name=f"step-{number}00.pt",
+            number=number,
+            key=key,
+            bytes=10**9,
+            files=1,
+        )
+    for number in range(2):
+        key = keys.checkpoint("r-1", 1, number)
+        told_of = {"name": f"step-{number}00.pt", "number": number, "of_attempt": 1, "bytes": 10**9}
+        event(store, "r-1", 6 + number, "forgotten", key=key, **told_of)
+    lines = told(capsys, "show", "r-1").partition("\ncheckpoints\n")[2].splitlines()
+    assert [line.split()[:5] for line in lines[:2]] == [
+        ["step-200.pt", "step", "200", "1.0", "GB"],
+        ["step-300.pt", "step", "300", "1.0", "GB"],
+    ]
+    assert lines[2] == "  2 more removed by `keep`, 2.0 GB: the last step-100.pt"
+
+
 def test_get_writes_logs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run(store, "r-1")
     for number in range(150):
