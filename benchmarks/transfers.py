@@ -5,8 +5,8 @@
 
 Without a store it starts moto, which is a mock and slower than any of the clients: what is measured then is mostly
 moto. With --server ceph it starts Ceph's radosgw as the tests do (LAUNCHER_TEST_CACHE keeps its image). Settings and
-credentials of a store are the machine's (AWS_*). Each side is a process of its own; launcher's
-checks the sha256 of the big file, the others don't. All that is written is removed.
+credentials of a store are the machine's (AWS_*). Each side is a process of its own; "checked" is
+a download with its sha256, which is what launcher does; the others have no such thing. All that is written is removed.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ what, url, prefix, place, sha256 = sys.argv[1:]
 store, place = access.open(url), Path(place)
 if what == "up":
     store.put_file(f"{prefix}/big", place)
-elif what == "down":
-    store.get_file(f"{prefix}/big", place, sha256=sha256)
+elif what in ("down", "checked"):
+    store.get_file(f"{prefix}/big", place, sha256=sha256 if what == "checked" else None)
 elif what == "up-many":
     store.put_many((f"{prefix}/many/{path.name}", path) for path in place.iterdir())
 else:
@@ -184,17 +184,26 @@ def compare(what: str, label: str, place: Place, rounds: int) -> list[Row]:
             tell(f"{label}: {name}, round {number + 1} of {rounds}")
             if what.startswith("up"):
                 empty(place, what)
-            took = side(what, place)
+            took = side(what if name == "ours" or what != "checked" else "down", place)
             check(place, what)
             clear(place.target())
             kept = best.get(name, took)
             best[name] = Took(wall_s=min(kept.wall_s, took.wall_s), peak_mb=max(kept.peak_mb, took.peak_mb))
-    return [Row(what=label, ours=best["ours"], rival=name, theirs=best[name], goal=GOALS[name]) for name in RIVALS]
+    return [
+        Row(
+            what=label,
+            ours=best["ours"],
+            rival=name,
+            theirs=best[name],
+            goal=GOALS.get(name) if what != "checked" else None,
+        )
+        for name in RIVALS
+    ]
 
 
 def check(place: Place, what: str) -> None:
     """See that everything is there, outside of the measured time."""
-    if what.startswith("down"):
+    if not what.startswith("up"):
         target = place.target()
         sizes = sum(
             path.stat().st_size for path in ([target] if target.is_file() else target.rglob("*")) if path.is_file()
@@ -306,6 +315,7 @@ def main(words: list[str]) -> None:
 def report(place: Place, size: int, files: int, rounds: int) -> None:
     big, small = f"{size >> 20} MiB", f"{files} x {SMALL_BYTES >> 10} KiB"
     rows = [*compare("up", f"{big} up", place, rounds), *compare("down", f"{big} down", place, rounds)]
+    rows += compare("checked", f"{big} down, checked", place, rounds)
     if files:
         rows += [
             *compare("up-many", f"{small} up", place, rounds),

@@ -57,7 +57,7 @@ class Counted:
 def test_a_file_goes_up_and_comes_down(
     store: Store, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "RANGE_BYTES", 5_000_000)
+    monkeypatch.setattr(transfers, "RANGE_LEAST", 5_000_000)
     (tmp_path / "up").write_bytes(DATA[:size])
     up, down = Counted(), Counted()
     store.put_file("a/b", tmp_path / "up", moved=up.move, limit=up)
@@ -136,7 +136,7 @@ def test_a_cut_upload_is_finished_by_its_retries(faulty_s3: Faulty, file: Path) 
 
 
 def test_a_cut_download_goes_on(faulty_s3: Faulty, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "RANGE_BYTES", 5_000_000)
+    monkeypatch.setattr(transfers, "RANGE_LEAST", 5_000_000)
     store = opened(faulty_s3)
     store.put_file("a", file)
     faulty_s3.proxy.fault("cut-response", only="GET .*below/a", after=1_000_000, times=3)

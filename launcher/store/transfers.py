@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     Moved = Callable[[int], object]
 
 PART_BYTES = 8 << 20
-UPLOADS, DOWNLOADS = 6, 6  # parts and ranges at once; the memory of an upload is PART_BYTES times this
-RANGE_BYTES = 64 << 20  # of a download: a range is a stream, so this is no matter of memory
+UPLOADS, DOWNLOADS = 6, 4  # parts and ranges at once; the memory of an upload is PART_BYTES times this
+# A range of a download is a stream, so its size is no matter of memory. Few big ones are cheap for the server; small
+# ones let the digest, which follows in order, be nearly done when the last byte comes.
+RANGES, RANGE_LEAST, RANGE_MOST = 16, 16 << 20, 64 << 20
 CAREFUL_BYTES, CAREFUL = 5 << 20, 1  # on a slow link; 5 MiB is the least that S3 takes as a part
 PARTS_AT_MOST = 10_000  # of one upload to S3
 PIECE_BYTES = 1 << 20
@@ -129,13 +131,14 @@ def arrived(store: Store, key: str, out: int, moved: Moved | None) -> Iterator[t
     first, size = beginning(store, key)
     write(out, first, 0, moved)
     yield 0, len(first)
-    starts = range(len(first), size, RANGE_BYTES)
+    length = max(RANGE_LEAST, min(RANGE_MOST, size // RANGES))
+    starts = range(len(first), size, length)
     if not starts:
         return
     stop = threading.Event()
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         try:
-            ends = [min(start + RANGE_BYTES, size) for start in starts]
+            ends = [min(start + length, size) for start in starts]
             futures = [
                 pool.submit(fetch, store, key, out, start, end, moved, stop)
                 for start, end in zip(starts, ends, strict=True)
