@@ -142,7 +142,7 @@ def store(facts: Facts) -> Iterator[Finding]:
         return
     if facts.store_problem is not None:
         hint = "name another by `store:`, --store or LAUNCHER_STORE, or make this one writable"
-        says = f"the store {facts.store} can't be used: {facts.store_problem}"
+        says = f"the store {facts.store} can't be used: {facts.store_problem.removeprefix(f'{facts.store}: ')}"
         yield Finding(subject="store", verdict="refused", says=says, hint=facts.store_hint or hint)
         return
     yield Finding(subject="store", verdict="ok", says=f"the store {facts.store} can be written")
