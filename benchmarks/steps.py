@@ -95,7 +95,7 @@ class Sampler:
         while not self.over.wait(0.1):
             try:
                 self.look()
-            except OSError:
+            except (OSError, IndexError):  # it has ended
                 return
 
     def look(self) -> None:

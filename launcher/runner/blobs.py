@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import time
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
+LARGE_AT_ONCE = 3  # each in parts of its own: bounds the memory
 TICK_S = 0.02  # of the clock that a file's times are taken from: 1 to 10 ms (CONFIG_HZ)
 
 
@@ -107,6 +109,7 @@ class Sender:
 
     def __init__(self, freight: Freight, bandwidth: Bandwidth) -> None:
         self.freight, self.bandwidth = freight, bandwidth
+        self.large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
     def send(self, store: Store, key: str, file: Found, line: dict[str, Any], linked: bool) -> None:
         """Put a file under a key: exactly the bytes of its line. Raises ChangedError, OSError or a LauncherError."""
@@ -117,7 +120,8 @@ class Sender:
                 self.bandwidth.take(len(data))
                 store.put(key, data)
             elif linked:
-                self.send_large(store, key, file, passed)
+                with self.large:
+                    self.send_large(store, key, file, passed)
             else:
                 store.put(key, self.limited(checked_chunks(file, line["sha256"])))
         except BaseException:
