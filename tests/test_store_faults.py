@@ -230,6 +230,15 @@ def test_renewed_credentials_heal_an_open_store(s3_with_users: WithUsers, tmp_pa
     assert s3_with_users.secret not in repr(vars(store)) + repr(store)
 
 
+def test_all_threads_see_renewed_credentials(s3_with_users: WithUsers, tmp_path: Path) -> None:
+    secrets = s3_with_users.wrong.write_secrets(tmp_path / "secrets.json")
+    store = stores.open(Access(s3_with_users.url, s3_with_users.settings, str(secrets)))
+    assert type(refused(lambda: store.put("a", b"1"))) is AccessError
+    s3_with_users.write_secrets(secrets)
+    store.put_many((f"many/{n}", b"") for n in range(40))
+    assert len(store.list("many/")) == 40
+
+
 def test_secrets_that_can_not_be_read_are_told_without_them(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text(f'{{"secret_access_key": "{SECRET}", "expires": 5}}')
     access = Access("s3://bucket", {"endpoint": "http://127.0.0.1:1"}, str(tmp_path / "secrets"))

@@ -155,7 +155,7 @@ def test_a_link_that_is_too_slow_gets_smaller_parts(
     store = opened(faulty_s3)
     faulty_s3.proxy.fault("stall", only="PUT .*partNumber", seconds=3, times=3)
     store.put_file("a", file)
-    assert store.careful
+    assert transfers.careful(store)
     assert faulty_s3.direct.client().head_object(Bucket=faulty_s3.bucket, Key="below/a")["ETag"].endswith('-5"')
     assert store.get("a") == DATA
 

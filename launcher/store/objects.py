@@ -8,6 +8,7 @@ the next writer of that key steps around. Nothing is fsynced: a power cut may lo
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from launcher.store.access import Access
@@ -60,8 +61,9 @@ class Store:
         self.access, self.url, self.folder = access, access.url, folder
         self._credentials = Credentials(credentials) if credentials is not None else None
         self._inner = self._opened()
+        self._renewing = threading.Lock()
         self._clock: tuple[float, datetime] | None = None
-        self.careful = False  # a slow link: fewer and smaller requests
+        self.careful_until = 0.0  # on the monotonic clock: the link was slow, so fewer and smaller requests
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -216,12 +218,12 @@ class Store:
         """Ask, and raise one of our errors; ask once more where credentials were renewed meanwhile."""
         from launcher.errors import AccessError
 
+        inner = self._inner
         try:
-            return ask(self._inner)
+            return ask(inner)
         except Exception as e:
             fault = self.fault(key, e)
-        if isinstance(fault, AccessError) and self._credentials is not None and self._credentials.renewed():
-            self._inner = self._opened()
+        if isinstance(fault, AccessError) and self._renewed(inner):
             try:
                 return ask(self._inner)
             except Exception as e:
@@ -238,6 +240,13 @@ class Store:
         if type(error).__name__ == "UnauthenticatedError" and isinstance(own, LauncherError):
             return own
         return translated(error, f"{self.url}: {key}" if key else self.url, self.access)
+
+    def _renewed(self, used: ObjectStore) -> bool:
+        """Open the store anew where credentials are others than those that `used` had; another thread may have."""
+        with self._renewing:
+            if self._inner is used and self._credentials is not None and self._credentials.renewed():
+                self._inner = self._opened()
+            return self._inner is not used
 
     def _opened(self) -> ObjectStore:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ UPLOADS, DOWNLOADS = 6, 4  # parts and ranges at once; the memory of an upload i
 # ones let the digest, which follows in order, be nearly done when the last byte comes.
 RANGES, RANGE_LEAST, RANGE_MOST = 16, 16 << 20, 64 << 20
 CAREFUL_BYTES, CAREFUL = 5 << 20, 1  # on a slow link; 5 MiB is the least that S3 takes as a part
+CAREFUL_S = 600.0  # then it is tried at full speed again
 PARTS_AT_MOST = 10_000  # of one upload to S3
 PIECE_BYTES = 1 << 20
 
@@ -35,17 +37,21 @@ def upload(store: Store, key: str, path: str, moved: Moved | None, limit: Limit 
     try:
         send(store, key, path, moved, limit)
     except UnreachableError as e:
-        if store.careful or not slow(e) or os.stat(path).st_size <= CAREFUL_BYTES:
+        if careful(store) or not slow(e) or os.stat(path).st_size <= CAREFUL_BYTES:
             raise
-        store.careful = True
+        store.careful_until = time.monotonic() + CAREFUL_S
         send(store, key, path, moved, limit)
+
+
+def careful(store: Store) -> bool:
+    return time.monotonic() < store.careful_until
 
 
 def send(store: Store, key: str, path: str, moved: Moved | None, limit: Limit | None) -> None:
     """Send a file in parts, or in one request if it is no bigger than one."""
     with open(path, "rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
-        part, at_once = (CAREFUL_BYTES, CAREFUL) if store.careful else (PART_BYTES, UPLOADS)
+        part, at_once = (CAREFUL_BYTES, CAREFUL) if careful(store) else (PART_BYTES, UPLOADS)
         part = max(part, -(-size // PARTS_AT_MOST))
         send_parts(store, key, lambda: pieces(stream, moved, limit), size, part, at_once)
 
