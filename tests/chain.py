@@ -20,6 +20,7 @@ KIB = 1 << 10
 SIZES = (KIB, KIB, 5 * KIB, 40 * KIB, 40 * KIB, 300 * KIB, 300 * KIB, 2 << 20)
 RARE = ((7, 8 << 20), (31, 32 << 20))  # every 7th, every 31st
 KINDS = ("renamed", "folder", "in-place")
+HURRY = Path("hurry")  # where it runs: who makes this file wants the end soon
 OWN = 2  # so many it leaves in its folder
 
 
@@ -129,6 +130,7 @@ def train(steps: int, every: int, pace_s: float, diary: Diary) -> None:
             diary.note("saved", step + 1, kind)
             print(f"step {step + 1} saved", flush=True)
             forget_older(folder)
+            pace_s = 0.0 if HURRY.exists() else pace_s
     (out / "digest").write_text(state.hex())
     diary.note("end", state.hex())
 

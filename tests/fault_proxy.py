@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,6 +45,7 @@ class Fault:
     status: int = 500
     code: str = "InternalError"
     done: int = 0  # how often it has happened
+    over: bool = False  # lets a stall end early
 
     def hits(self, request: Request, draw: Callable[[], float]) -> bool:
         if self.times is not None and self.done >= self.times:
@@ -55,6 +57,11 @@ class Fault:
             return False
         self.done += 1
         return True
+
+    async def pass_by(self) -> None:
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end and not self.over:
+            await asyncio.sleep(min(0.05, self.seconds))
 
 
 class CutError(Exception):
@@ -158,7 +165,7 @@ class Proxy:
                     await self.answer(request, fault, reader, writer)
                     continue
                 if fault is not None and fault.kind == "stall":
-                    await asyncio.sleep(fault.seconds)
+                    await fault.pass_by()
                 if server is None:
                     server = await asyncio.open_connection(*self.upstream)
                 await self.ask(request, raw, fault, reader, server[1])

@@ -22,7 +22,7 @@ from tests.attempts import Bench, wait_for
 from tests.object_stores import Faulty, ObjectStore
 
 pytestmark = pytest.mark.services
-STEPS, EVERY, PACE_S = 900, 60, 0.008  # 15 checkpoints in about 8 s
+STEPS, EVERY, PACE_S = 9000, 60, 0.008  # a checkpoint each half second, for more than a minute unless it must hurry
 TIMES = {"heartbeat_s": 0.5, "lease_s": 4.0, "flush_s": 60.0, "grace_s": 3.0}
 RUN = "run-1"
 PATIENCE_S = 60  # of a machine that has other work to do
@@ -80,6 +80,16 @@ class Node:
         _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err.decode()
 
+    def close(self) -> None:
+        """End what a failed test left."""
+        if self.process.poll() is None:
+            self.process.kill()
+        for pid in self.commands():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
     def committed(self) -> list[str]:
         """Return the names of the manifests that this attempt has made, whether they count or not."""
         listed = [entry.key for entry in self.bench.store.list(keys.checkpoints(RUN))]
@@ -87,6 +97,10 @@ class Node:
 
     def has_committed(self) -> Node:
         wait_for(lambda: len(self.committed()) >= 2, PATIENCE_S)
+        return self
+
+    def hurry(self) -> Node:
+        (self.bench.cwd / chain.HURRY).touch()
         return self
 
     def told(self, kind: str) -> list[dict[str, Any]]:
@@ -102,11 +116,8 @@ def nodes(tmp_path: Path, faulty_s3: Faulty) -> Iterator[tuple[Node, Node]]:
     )
     yield found
     for node in found:
-        if node.process is not None and node.process.poll() is None:
-            node.process.kill()
-            node.process.communicate()
-            for pid in node.commands():
-                os.kill(pid, signal.SIGKILL)
+        if node.process is not None:
+            node.close()
 
 
 def said_why(loser: Node) -> None:
@@ -125,7 +136,7 @@ def said_why(loser: Node) -> None:
 
 def only_one_counts(winner: Node) -> None:
     """Hold that what counts is what the winner found and what it made, and that the run came to its right end."""
-    code, said = winner.end()
+    code, said = winner.hurry().end()
     assert code == 0, said
     store = winner.bench.store
     [newest] = [told for told in [claims.highest(store, RUN)] if told]
@@ -194,10 +205,11 @@ def inherited_of(node: Node) -> list[str]:
 def test_a_manifest_that_comes_minutes_late_counts_for_nobody(nodes: tuple[Node, Node], faulty_s3: Faulty) -> None:
     one, two = nodes
     one.start(1).has_committed()
-    late = faulty_s3.proxy.fault("stall", only="^PUT .*/checkpoints/.*manifest.json", times=1, seconds=4.0)
+    late = faulty_s3.proxy.fault("stall", only="^PUT .*/checkpoints/.*manifest.json", times=1, seconds=25.0)
     wait_for(lambda: late.done)
     stalled = faulty_s3.proxy.log[-1].rpartition("/checkpoints/")[2]
     two.start(2, claim="now").has_committed()
+    late.over = True
     wait_for(lambda: [key for key in one.committed() if key.endswith(stalled)])
     assert not [key for key in claims.counting(two.bench.store, RUN) if key.endswith(stalled)]
     said_why(one)
@@ -207,7 +219,7 @@ def test_a_manifest_that_comes_minutes_late_counts_for_nobody(nodes: tuple[Node,
 def test_of_two_runners_of_one_attempt_one_gives_way(nodes: tuple[Node, Node]) -> None:
     """No client starts one attempt twice: a scheduler's mistake could. Their events mix, what they made does not."""
     for node in nodes:
-        node.start(1)
+        node.hurry().start(1)
     (code, _), (other, said) = sorted((node.end() for node in nodes), key=lambda end: "runner already" in end[1])
     assert code == 0 and other != 0
     assert "attempt 1 of run-1 has a runner already" in said, said
