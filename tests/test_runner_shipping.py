@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -378,3 +380,19 @@ def test_logs_that_wait_too_long_are_dropped_from_the_oldest_on(tmp_path: Path) 
     spool.rotate()
     assert spool.lost_bytes == 600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000003", "00000004", "00000005"]
+
+
+def test_what_stores_gives_way_and_only_for_a_while() -> None:
+    """In a process with a session of its own, since a weight that was given away doesn't come back to a thread."""
+    code = (
+        "import os, threading; from launcher.runner import priority\n"
+        "weight = lambda: os.path.exists(priority.AUTOGROUP) and open(priority.AUTOGROUP).read().split()[-1]\n"
+        "with priority.session_gives_way(False): inside = weight()\n"
+        "print(inside, weight())\n"
+        "threads = [threading.Thread(target=lambda: (priority.give_way(), print(os.getpriority(0, 0))))]\n"
+        "threads[0].start(); threads[0].join(); print(os.getpriority(0, 0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True)
+    inside, after, thread, main = done.stdout.split()
+    assert (inside, after) in (("19", "0"), ("False", "False"), ("0", "0")), done.stderr
+    assert (thread, int(main) < 19) == ("19", True)

@@ -55,8 +55,6 @@ class Keeper:
     def work(self, ending: threading.Event) -> None:
         """Keep until the command has ended, then finish."""
         priority.give_way()
-        if not ending.is_set():
-            priority.session_gives_way(self.attempt.own_session)
         try:
             self.guarded("what was held before", lambda: holding.sweep(self.attempt))
             self.guarded("host facts", self.tell_host)
@@ -75,7 +73,7 @@ class Keeper:
         """The command is gone: nobody is to be spared any more."""
         self.ending = True
         self.bandwidth.lift()
-        priority.session_gives_way(self.attempt.own_session, 0)
+        self.shipper.spare_nobody()
         self.outbox.freight.restart()
 
     def guarded(self, what: str, action: Any) -> None:

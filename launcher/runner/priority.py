@@ -9,6 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NICE = 19
 AUTOGROUP = "/proc/self/autogroup"
@@ -37,12 +42,31 @@ def library_gives_way(but: set[int]) -> None:
                 yield_to_others(int(name))
 
 
-def session_gives_way(own: bool, nice: int = NICE) -> None:
-    """Set the weight of the runner's session against the command's, which is another one (sched(7), autogroup).
+@contextlib.contextmanager
+def session_gives_way(own: bool) -> Iterator[None]:
+    """Give the runner's session the lowest weight against the command's, which is another one, for a while.
 
+    Only for a while, because it counts against every other session as well, and heartbeats are this session's too.
     Only when the session is the runner's own, as it sees itself or as it was told: a shell that it was started from
-    must not get slow. With 0, take it back, which the kernel allows everybody.
+    must not get slow.
     """
-    if own or os.getpid() == os.getsid(0):
-        with contextlib.suppress(OSError), open(AUTOGROUP, "w") as stream:
-            stream.write(str(nice))
+    weigh_session(own, NICE)
+    try:
+        yield
+    finally:
+        weigh_session(own, 0)
+
+
+def weigh_session(own: bool, nice: int) -> None:
+    """Set the nice value of the session's autogroup. The kernel takes one such change in a tenth of a second."""
+    if not own and os.getpid() != os.getsid(0):
+        return
+    for _ in range(3):
+        try:
+            with open(AUTOGROUP, "w") as stream:
+                stream.write(str(nice))
+            return
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:
+            return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 
 from launcher.runner import backlog, pool, priority
 from launcher.runner.attempt import AttemptError
@@ -57,6 +58,7 @@ class Shipper:
         self.changed_ones: list[str] = []  # names that turned out to be written to: to be looked at again
         self.news = threading.Condition()
         self.closing = self.fenced = False
+        self.sparing = True  # the command runs
         self.backoff = Backoff(attempt.times["retry_s"])
         self.told: set[str] = set()
         self.ask_at = 0.0  # when to ask next whether the run is still ours, in monotonic seconds
@@ -78,6 +80,12 @@ class Shipper:
             limit = amount(self.most_bytes)
             self.lose(f"checkpoint {one.name}: over {limit} of newer ones wait for the store (hold_bytes)")
 
+    def spare_nobody(self) -> None:
+        """The command is gone: what is under way need not give way any more, nor what comes."""
+        self.sparing = False
+        if self.busy is not None:
+            priority.weigh_session(self.attempt.own_session, 0)
+
     def close(self) -> None:
         """Let `work` end when nothing waits any more."""
         with self.news:
@@ -94,7 +102,8 @@ class Shipper:
                 if held is None:
                     self.look_after()
                 else:
-                    self.ship(held)
+                    with priority.session_gives_way(self.attempt.own_session) if self.sparing else nullcontext():
+                        self.ship(held)
                     self.told.clear()
                 self.backoff.worked()
             except AttemptError as e:

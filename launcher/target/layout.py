@@ -78,6 +78,7 @@ def container(
         "cwd": "/workspace",
         "environment": env,
         "host": {"inputs": dict(work.origins)} if work.origins else {},
+        "own_session": True,  # process.start gives every runtime one
     }
     (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
     own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
