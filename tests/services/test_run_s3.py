@@ -131,7 +131,10 @@ def machine(s3: ObjectStore, locked: Path, shared_cache: Cache, tmp_path: Path) 
     for process in (process for one in made for process in one.started):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 def link(source: Path, target: Path) -> None:
@@ -155,7 +158,7 @@ def bucket(store: ObjectStore) -> dict[str, bytes]:
     return found
 
 
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+def until(what: Callable[[], Any], seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it took too long"
@@ -268,7 +271,7 @@ def test_killed_and_resumed_here_at_once(machine: Any, project: Path) -> None:
     [left] = (here.home / "memory").glob("*/*/store.json")
     since = time.monotonic()
     printed = here.launcher("run", "--resume", run)
-    assert time.monotonic() - since < 25
+    assert time.monotonic() - since < 55
     assert printed.startswith("going on after step ")
     assert not left.exists(), "what the killed client left goes with the next start"
     assert here.record(run)["state"] == "succeeded"
