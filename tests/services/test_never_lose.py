@@ -46,7 +46,7 @@ STEPS, EVERY, PACE_S = 3600, 120, 0.008  # a checkpoint a second, if nothing els
 TIMES = {"ship_s": 0.2, "heartbeat_s": 1.0, "look_s": 0.1, "quiet_s": 0.4, "quiet_folder_s": 0.4, "retry_s": 0.1}
 # Shares of the kills, how long at most they are waited for, and since when: the runner's or the command's start.
 LIVES = ((0.3, 3.0, "runner"), (0.55, 3.0, "command"), (0.15, 10.0, "command"))
-# What was finished so long before a kill is in the store. Four runs share two cores, and a server that often fails.
+# How long shipping may take: four runs share two cores, and a server that often fails.
 SHIPPED_S = float(os.environ.get("LAUNCHER_SHIPPED_S", "4"))
 JOB = {"keep": {"last": 3}}
 
@@ -186,23 +186,26 @@ class Trial:
         self.nothing_is_left_without_a_name()
 
     def resumed_from_whole_and_recent_ones(self) -> None:
-        """Read the diary: what was finished long enough before a kill is there ever after."""
-        killed_at, floor = 0.0, 0
+        """Read the diary: no attempt goes back behind another one's beginning, and of what was finished at a kill at
+        most the newest is lost, or what had had less than SHIPPED_S to get into the store."""
+        killed_at, before, fresh = 0.0, 0, False
         saved: dict[int, float] = {}  # since the last beginning: when each counted as finished
         for kind, *words in map(str.split, self.diary.read_text().splitlines()):
             assert kind != "broken", f"{self}: {words}"
             if kind == "saved":
+                fresh = True
                 saved[int(words[0])] = float(words[2]) + (TIMES["quiet_s"] if words[1] == "in-place" else 0.0)
-            elif kind == "killed" and saved and killed_at < max(saved.values()):
-                killed_at = float(words[1])  # it was this one that made them
-                floor = max([floor, *(step for step, at in saved.items() if at < killed_at - SHIPPED_S)])
-            elif kind == "start" and killed_at:
+            elif kind == "killed" and fresh:  # it was this one that made them
+                killed_at, fresh = float(words[1]), False
+            elif kind == "start":
                 begin = int(words[0])
-                assert begin >= floor, f"{self}: began at {begin}, but {floor} was finished in time:\n{self.story()}"
                 lost = [at for step, at in saved.items() if at <= killed_at and step > begin]
                 age_s = killed_at - min(lost, default=killed_at)
-                self.tally.resumed(Resume(moved=self.moves, lost=len(lost), age_s=age_s))
-                saved = {}
+                assert begin >= before, f"{self}: began at {begin}, and {before} had been there:\n{self.story()}"
+                assert len(lost) <= 1 or age_s < SHIPPED_S, f"{self}: began at {begin}:\n{self.story()}"
+                if killed_at:
+                    self.tally.resumed(Resume(moved=self.moves, lost=len(lost), age_s=age_s))
+                saved, before = {}, begin
 
     def story(self) -> str:
         kinds = ("claimed", "restored", "problem", "checkpoint", "superseded")
