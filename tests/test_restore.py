@@ -15,7 +15,7 @@ import pytest
 from launcher import store as stores
 from launcher.digest import sha256_bytes
 from launcher.errors import IntegrityError, UnreachableError
-from launcher.runner import arrival, claims
+from launcher.runner import arrival, claims, holding
 from launcher.runner.attempt import Attempt, AttemptError
 from launcher.runner.leases import Turn
 from launcher.runner.outbox import Outbox
@@ -253,6 +253,21 @@ def test_what_is_held_here_and_newer_is_taken(store: Store, tmp_path: Path) -> N
     found = bring(store, node)
     assert found.held and there(node) == {"last.pt": b"newest"}
     assert found.relied == []
+
+
+def test_what_was_held_here_stays_until_the_store_has_one(store: Store, tmp_path: Path) -> None:
+    """The attempt that goes on from it may be killed, too, before it has stored anything."""
+    put(store, 1, 0, {"a": b"stored"})
+    node = attempt(tmp_path / "node")
+    folder = hold(node, 1, 1, b"held")
+    found = bring(store, node)
+    (tmp_path / "node" / "checkpoints" / "last.pt").unlink()
+    again = bring(store, node)
+    assert found.held == again.held == str(folder) and there(node) == {"last.pt": b"held"}
+    holding.sweep(node, but=again.held)
+    assert (folder / "manifest.json").exists()
+    holding.sweep(node)
+    assert not folder.exists() and there(node) == {"last.pt": b"held"}
 
 
 @pytest.mark.parametrize("why", ["older", "changed", "not sealed", "of a later attempt", "a file more", "no manifest"])

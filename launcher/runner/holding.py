@@ -52,12 +52,16 @@ class Held:
             os.rename(path + ".tmp", path)
 
     def release(self) -> None:
-        """Let go of the files; the manifest goes first, so that no half one is ever taken for whole."""
-        import shutil
+        let_go(self.folder)
 
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self.folder, MANIFEST))
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def let_go(folder: str) -> None:
+    """Let go of the files; the manifest goes first, so that no half one is ever taken for whole."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, MANIFEST))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder_of(attempt: Attempt) -> str:
@@ -129,13 +133,10 @@ def whole_ones(attempt: Attempt) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
-def sweep(attempt: Attempt, but: int = 0) -> None:
-    """Remove what lies there from before, but the newest `but` whole ones."""
-    import shutil
-
-    kept = {folder for _, folder in whole_ones(attempt)[-but:]} if but else set()
+def sweep(attempt: Attempt, but: str = "") -> None:
+    """Remove what lies there from before, but for one folder."""
     with contextlib.suppress(OSError):
         for entry in os.listdir(folder_of(attempt)):
             folder = os.path.join(folder_of(attempt), entry)
-            if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder != but:
+                let_go(folder)

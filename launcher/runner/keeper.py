@@ -56,7 +56,7 @@ class Keeper:
         """Keep until the command has ended, then finish."""
         priority.give_way()
         try:
-            self.guarded("what was held before", lambda: holding.sweep(self.attempt))
+            self.guarded("what was held before", lambda: holding.sweep(self.attempt, but=self.standing.held_at))
             self.guarded("host facts", self.tell_host)
             shipping = threading.Thread(target=self.shipper.work, daemon=True)
             shipping.start()

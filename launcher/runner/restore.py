@@ -35,14 +35,15 @@ class DamagedError(Exception):
 class Restored:
     """What was brought back. `manifest` is None when there was nothing.
 
-    `passed` says, by key, why newer ones were passed over; `held` that it came from this node's disk. `relied` are
-    the files that the attempt may take as stored: those of the newest manifest that it inherits, if it was whole.
+    `passed` says, by key, why newer ones were passed over. `held` is where it lies held on this node's disk, if it came
+    from there; it stays until a checkpoint is in the store, for this attempt may be killed, too. `relied` are the
+    files that the attempt may take as stored: those of the newest manifest that it inherits, if it was whole.
     """
 
     def __init__(self) -> None:
         self.manifest: Manifest | None = None
         self.passed: dict[str, str] = {}
-        self.held = False
+        self.held = ""
         self.relied: list[Mapping[str, Any]] = []
 
 
@@ -156,15 +157,15 @@ def from_disk(attempt: Attempt, newest: tuple[int, int], found: Restored) -> boo
         except (DamagedError, KeyError, TypeError, ValueError, OSError) as e:
             found.passed[f"held on this node: {os.path.basename(folder)}"] = str(e)
             continue
-        found.manifest, found.held = manifest, True
+        found.manifest, found.held = manifest, folder
         return True
     return False
 
 
 def take(attempt: Attempt, manifest: Manifest, folder: str) -> None:
-    """Move a held checkpoint into its place, once every file is checked. Raises DamagedError, or as reading does."""
+    """Link a held checkpoint into its place, once every file is checked. Raises DamagedError, or as reading does."""
     from launcher.runner.blobs import sha256_file, walk
-    from launcher.runner.holding import MANIFEST
+    from launcher.runner.holding import link_tree
 
     name = plain(manifest["name"])
     lines = {file["path"]: file for file in manifest["files"]}
@@ -180,8 +181,9 @@ def take(attempt: Attempt, manifest: Manifest, folder: str) -> None:
         )
         if not same:
             raise DamagedError(f"{path} has changed")
-    os.unlink(os.path.join(folder, MANIFEST))
-    os.rename(os.path.join(folder, name), attempt.path("checkpoints", name))
+    with scratch_folder(attempt) as scratch:
+        link_tree(os.path.join(folder, name), os.path.join(scratch, name))
+        os.rename(os.path.join(scratch, name), attempt.path("checkpoints", name))
 
 
 @contextlib.contextmanager

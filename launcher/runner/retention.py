@@ -68,11 +68,15 @@ class Retention:
         return gone
 
     def inherited(self, store: Store) -> dict[str, Manifest]:
-        """Read the manifests that count from before; those that are gone or can't be read are none."""
+        """Read the manifests that count from before; those that are gone or can't be read are none.
+
+        One that seems unreadable is asked for again: it may have been damaged on its way, and then its blobs would be
+        taken for nobody's.
+        """
         self.scores.look_back(store)
         found = {}
         for key, data in store.get_many(self.claim.inherits):
-            if data is not None and (manifest := readable(data)) is not None:
+            if data is not None and (manifest := readable(data) or readable(store.get(key))) is not None:
                 found[key] = manifest
         return found
 

@@ -57,6 +57,19 @@ class Standing:
         self.held = claim, contents, Retention(self.attempt, claim, contents, self.outbox.event, damaged)
 
     @property
+    def held_at(self) -> str:
+        """Where on this node lies what was restored from there and isn't in the store yet; "" when nothing does."""
+        return self.restored.held if self.restored else ""
+
+    def stored(self) -> None:
+        """Hear that a checkpoint is in the store: what was restored from this node's disk has had its day."""
+        if self.restored and self.restored.held:
+            from launcher.runner.holding import let_go
+
+            let_go(self.restored.held)
+            self.restored.held = ""
+
+    @property
     def contents(self) -> Contents:
         """What is stored already. Only after `take`."""
         assert self.held is not None
