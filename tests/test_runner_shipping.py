@@ -196,7 +196,7 @@ def test_held_is_what_was_finished_whatever_becomes_of_its_names(attempt: Attemp
     assert holding.whole_ones(attempt) == []
     held.seal({"name": "tree"})
     assert holding.whole_ones(attempt) == [({"name": "tree"}, held.folder)]
-    holding.sweep(attempt, but=1)
+    holding.sweep(attempt, but=held.folder)
     assert Path(held.path).exists()
     held.release()
     assert not Path(held.folder).exists()

@@ -200,6 +200,7 @@ class Shipper:
         facts.update(hash_s=round(held.hash_s, 3), send_s=round(held.send_s, 3))
         self.outbox.event("checkpoint", name=held.name, number=held.seq, key=key, **facts)
         self.forget(held, stored=True)
+        self.standing.stored()
         try:
             self.standing.retention.apply(store, key, manifest)
         except AttemptError:
