@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -201,6 +202,21 @@ def test_nobody_waits_for_one_who_has_told_its_end(
     event(store, 1, 1, "started")
     event(store, 1, 2, kind, **facts)
     assert (take(store, 2, now=False).waited_s > 0) is waits
+
+
+@pytest.mark.parametrize(
+    ("code", "stopped", "refused"), [(0, False, True), (1, False, False), (0, True, False)], ids=str
+)
+def test_nobody_goes_on_with_what_succeeded_while_he_waited(
+    store: Store, code: int, stopped: bool, refused: bool
+) -> None:
+    take(store, 1)
+    event(store, 1, 1, "signal", signal="SIGTERM", stops=stopped, forwarded=True)
+    event(store, 1, 2, "ended", code=code, signal=None, reason=None)
+    event(store, 1, 3, "closed")
+    with pytest.raises(AttemptError, match="has succeeded") if refused else contextlib.nullcontext():
+        take(store, 2, now=False)
+    assert claims.highest(store, RUN)["attempt"] == 2 - refused  # type: ignore[index]
 
 
 def test_an_attempt_that_was_only_queued_holds_nobody_up(store: Store) -> None:

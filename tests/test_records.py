@@ -190,6 +190,28 @@ def test_of_two_who_queue_an_attempt_one_is_told_that_it_has_it(store: Store) ->
     assert not store.list(keys.events("r1"))
 
 
+@pytest.mark.parametrize(
+    ("told", "never"),
+    [
+        ([STARTED], True),
+        ([STARTED, {"kind": "ended", "code": 0, "signal": None}], True),
+        ([STARTED, {"kind": "ended", "code": 1, "signal": None}], False),
+        ([], False),
+    ],
+    ids=["goes on", "has succeeded", "has failed", "never began"],
+)
+def test_an_attempt_that_waited_in_vain_is_told_from_one_that_failed(
+    store: Store, told: list[dict[str, object]], never: bool
+) -> None:
+    for number in (1, 2):
+        assert records.submit(store, JOB, attempt=number)
+    for seq, facts in enumerate(told, 1):
+        store.create(keys.event("r1", 1, seq), json.dumps({**STARTED, **facts, "attempt": 1, "seq": seq}).encode())
+    assert records.never_began(store, "r1", 2) is never
+    store.create(keys.event("r1", 2, 1), json.dumps({**STARTED, "attempt": 2, "seq": 1}).encode())
+    assert not records.never_began(store, "r1", 2)
+
+
 def test_a_beginning_is_enough_if_it_is_one_runs(store: Store) -> None:
     for run in ("apple-1", "apple-12", "pear-1"):
         records.submit(store, {**JOB, "run": run})

@@ -23,6 +23,7 @@ from launcher.runner.checkpoints import signature
 from launcher.runner.freight import Freight, Progress
 from launcher.runner.holding import Held
 from launcher.runner.pool import each, every
+from launcher.runner.scores import Scores
 from launcher.runner.spool import Chunk, Spool
 from launcher.runner.wholeness import half
 from launcher.store import keys
@@ -256,6 +257,17 @@ def test_too_much_that_waits_is_given_up_from_the_oldest_on() -> None:
     assert numbers({"last": 1, "every": 2}, 60) == [[1, 3], []]
     assert numbers({"every": 3}, 10) == [[1, 2, 4], [0, 3]], "a milestone goes only when nothing else is left"
     assert numbers({"last": 2, "best": "loss"}, 60) == [[], []], "which one is best isn't known yet"
+
+
+def test_what_keep_best_would_forget_at_once_is_not_sent(attempt: Attempt) -> None:
+    rows = [{"step": step, "loss": loss} for step, loss in enumerate((3.0, 1.0, 2.0, 4.0))]
+    Path(attempt.path("metrics.jsonl")).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores, waiting = Scores(attempt, "loss"), [held(seq) for seq in range(6)]
+    scores.look()
+    unwanted, _ = backlog.superfluous(waiting, {"last": 1, "best": "loss"}, 60, scores)
+    assert [one.seq for one in unwanted] == [0, 2, 3], "1 is the best; 4 may turn out to be; 5 is the newest"
+    unwanted, _ = backlog.superfluous(waiting, {"last": 1, "every": 3, "best": "loss", "mode": "max"}, 60, scores)
+    assert [one.seq for one in unwanted] == [1, 2]
 
 
 def closed_store(bench: Bench) -> Path:

@@ -100,6 +100,10 @@ def execute(
         why = str(e).partition("\n")[0] or "it was interrupted"
         records.end_for_dead(opened, run, attempt, f"it could not be started: {why}")
         raise
+    if attempt > 1 and ending.exit_code >= UNSEEN_FROM and records.never_began(opened, run, attempt):
+        records.withdraw(opened, run, attempt)  # the one before goes on, or has succeeded meanwhile
+        told = f"`launcher show {run}` tells of the one before, which this one has not touched"
+        raise TargetError(f"attempt {attempt} of {run} did not begin", hint=told)
     if ending.exit_code >= UNSEEN_FROM or ending.lost:
         name = signal.Signals(ending.signal).name if ending.signal else None
         seen = f"it was killed at the interrupt number {PATIENCE + 1}" if going.killed else ending.lost

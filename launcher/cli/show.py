@@ -153,7 +153,7 @@ def removed(store: Store, record: Record) -> list[str]:
     found = forgotten(store, record.run) if record.checkpoints else []
     if not found:
         return []
-    last = found[-1]
+    last = max(found, key=lambda told: (told["of_attempt"], told["number"]))
     return [
         f"{len(found)} more removed by `keep`, {size(sum(told['bytes'] for told in found))}: the last {last['name']}"
     ]
@@ -168,7 +168,8 @@ def checkpoint(told: Mapping[str, Any]) -> str:
 
 def sections(record: Record, removed: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
     """Return the lists below the facts, those that have something in them."""
-    checkpoints = [*map(checkpoint, record.checkpoints), *removed]
+    made = sorted(record.checkpoints, key=lambda told: (told["attempt"], told["number"]))  # they were stored otherwise
+    checkpoints = [*map(checkpoint, made), *removed]
     attempts = [attempt(told) for told in record.attempts] if len(record.attempts) > 1 else []
     problems = [problem for told in record.attempts for problem in told.problems]
     bad = record.metrics.get("bad", 0)

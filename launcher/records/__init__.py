@@ -2,7 +2,7 @@
 
 from launcher.records.model import Attempt, Record
 from launcher.records.reading import ambiguous, find, fold, load, ls, next_attempt
-from launcher.records.writing import end_for_dead, submit, withdraw
+from launcher.records.writing import end_for_dead, never_began, submit, withdraw
 
 __all__ = [
     "Attempt",
@@ -13,6 +13,7 @@ __all__ = [
     "fold",
     "load",
     "ls",
+    "never_began",
     "next_attempt",
     "submit",
     "withdraw",

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.errors import ObjectExistsError, StoreError
+from launcher.runner import claims, history
 from launcher.runner.clock import stamp
+from launcher.runner.fold import has_succeeded
 from launcher.store import keys
 from launcher.store.objects import Store
 
@@ -49,6 +51,19 @@ def created(store: Store, key: str, data: bytes) -> bool:
 def withdraw(store: Store, run: str, attempt: int) -> None:
     """Take back that an attempt is queued. Only who queued it may, and only if it never began."""
     store.delete(keys.event(run, attempt, 0))
+
+
+def never_began(store: Store, run: str, attempt: int) -> bool:
+    """Return whether an attempt is queued and nothing more, while one before it told no end but a good one."""
+    events = history.read(store, run).events
+    highest = claims.highest(store, run)
+    if [event["kind"] for event in events if event["attempt"] == attempt] != ["queued"]:
+        return False
+    if highest is not None and highest["attempt"] >= attempt:
+        return False
+    before = [event for event in events if event["attempt"] == attempt - 1]
+    kinds = {event["kind"] for event in before}
+    return has_succeeded(before) or ("started" in kinds and not kinds & {"ended", "superseded"})
 
 
 def user() -> str | None:

@@ -138,6 +138,15 @@ def ended_state(ended: Event, stop: str | None) -> dict[str, Any]:
     return {"state": "failed", "reason": reason or f"the command ended with code {code}{shells_word(code)}"}
 
 
+def has_succeeded(events: Sequence[Event]) -> bool:
+    """Return whether an attempt came to a good end, and it counts."""
+    ended, superseded = first(events, "ended"), first(events, "superseded")
+    if not ended or superseded:
+        return False
+    stopped = any(event["kind"] == "signal" and event["stops"] and event["seq"] < ended["seq"] for event in events)
+    return not stopped and ended_state(ended, None)["state"] == "succeeded"
+
+
 def shells_word(code: int | None) -> str:
     """Say what a shell means by a code above 128. A command in one line has /bin/sh around it, so its own death by
     a signal (by SIGKILL for want of memory, say) comes as such a code; a program may also choose it by itself."""

@@ -10,6 +10,8 @@ import time
 
 from launcher.runner.attempt import AttemptError
 from launcher.runner.clock import say, stamp
+from launcher.runner.fold import has_succeeded
+from launcher.runner.history import in_order
 from launcher.store import keys
 
 TYPE_CHECKING = False
@@ -40,14 +42,18 @@ class Turn:
         self.sign_at = 0.0
 
     def wait(self, store: Store, newest: dict[str, Any] | None) -> None:
-        """Return when nobody has to be waited for. Raises AttemptError when it is stopped meanwhile."""
+        """Return when nobody has to be waited for. Raises AttemptError when it is stopped meanwhile, or
+        when that attempt has succeeded."""
         number = newest["attempt"] if newest else self.attempt.number - 1
         lease_s = newest["lease_s"] if newest else self.attempt.lease_s
         claimed = [newest["modified"]] if newest else []
         while number:
             events = store.list(keys.events(self.attempt.run, number))
             signs = claimed + last_signs(store, self.attempt.run, number, events)
-            if not signs or self.has_ended(store, events):
+            if not signs:
+                return
+            if self.has_ended(store, events):
+                refuse_succeeded(store, self.attempt, number, events)
                 return
             silent_s = max((store.now() - max(signs)).total_seconds(), self.watched_s(max(signs)))
             left_s = lease_s + TICK_S - silent_s
@@ -91,6 +97,13 @@ class Turn:
                     return True
                 self.read.add(key)
         return False
+
+
+def refuse_succeeded(store: Store, attempt: Attempt, number: int, events: list[Entry]) -> None:
+    """Raise AttemptError when the attempt before has come to a good end: there is nothing to go on with."""
+    told = [json.loads(data) for _, data in in_order(store, (entry.key for entry in events))]
+    if has_succeeded(told):
+        raise AttemptError(f"attempt {number} of {attempt.run} has succeeded: there is nothing left to go on with")
 
 
 def last_signs(store: Store, run: str, number: int, events: list[Entry]) -> list[datetime]:
