@@ -18,6 +18,7 @@ from launcher.runner.clock import say, stamp
 from launcher.runner.freight import amount
 from launcher.runner.holding import limit_of
 from launcher.runner.outbox import reason
+from launcher.runner.scores import Scores
 from launcher.runner.sealed import sealed
 from launcher.store import keys
 
@@ -39,7 +40,7 @@ TRIES = 5  # at the end, for what waiting does not heal
 
 
 class Shipper:
-    """Knows which checkpoints wait. Any thread may `add`; one runs `work`."""
+    """Knows which checkpoints wait. One thread may `add`; another runs `work`."""
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class Shipper:
         self.attempt, self.outbox, self.standing, self.sender = attempt, outbox, standing, sender
         self.lose, self.fence = lose, fence
         self.most_bytes = limit_of(attempt)
+        self.keep: dict[str, Any] = attempt.job.get("keep") or {}
+        self.scores = Scores(attempt, self.keep.get("best") or "")  # of the thread that adds
         self.waiting: list[Held] = []
         self.busy: Held | None = None
         self.changed_ones: list[str] = []  # names that turned out to be written to: to be looked at again
@@ -71,7 +74,8 @@ class Shipper:
             self.news.notify_all()
             idle = [one for one in self.waiting if one is not self.busy]
             room = self.most_bytes - (self.busy.bytes if self.busy else 0)
-            unwanted, surplus = backlog.superfluous(idle, self.attempt.job.get("keep") or {}, room)
+            self.scores.look()
+            unwanted, surplus = backlog.superfluous(idle, self.keep, room, self.scores)
             for one in (*unwanted, *surplus):  # at once: the other thread must not begin with one of them
                 self.forget(one)
         for one in unwanted:
