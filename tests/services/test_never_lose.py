@@ -247,9 +247,13 @@ class Trial:
         if len(counting) > int(JOB["keep"]["last"]):  # one may stay when the store refused its deletion at the end
             troubles = [event["text"] for event in self.bench.events("problem") if event["attempt"] == self.attempt]
             assert [text for text in troubles if text.startswith("keep: ")], f"{self}: {counting}\n{self.story()}"
-        output = keys.output_manifest(run, self.attempt)
-        found = {keys.job(run), keys.record(run), output, *counting}
-        found |= {keys.output(run, self.attempt, file["path"]) for file in json.loads(store.get(output))["files"]}
+        found = {keys.job(run), keys.record(run), *counting}
+        for attempt in range(1, self.attempt + 1):  # one that was killed after its outputs leaves them whole
+            manifest = keys.output_manifest(run, attempt)
+            if store.exists(manifest):
+                files = json.loads(store.get(manifest))["files"]
+                found |= {manifest, *(keys.output(run, attempt, file["path"]) for file in files)}
+        assert keys.output_manifest(run, self.attempt) in found
         for key in counting:
             for file in json.loads(store.get(key))["files"]:
                 blob = keys.blob_of(run, file)
