@@ -78,7 +78,7 @@ def test_code_output_and_last_line(stage: Stage, code: int, state: str) -> None:
     first, last = [line for line in err.decode().splitlines() if not line.startswith("launcher: storing")]
     assert first == "err"
     assert last.startswith(f"r: {state}")
-    assert last.endswith("; next: launcher show r")
+    assert last.endswith(f"; next: launcher show r --store {stage.folder / 'store'}")
     assert not list((stage.cache.root / "runs").glob("r*"))
 
 

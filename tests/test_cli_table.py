@@ -406,3 +406,14 @@ def test_watching_ends_when_all_is_over(store: Store) -> None:
     said += os.read(head, 65536)
     os.close(head)
     assert b"failed" in said and said.count(b"\x1b[H") >= 2
+
+
+def test_of_a_store_that_nobody_made_yet_its_place_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAUNCHER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "later"))
+    for verb in ("show", "logs", "get"):
+        assert invoke([verb]) == 2
+        assert f"error: there is no run in {tmp_path / 'later'}\n" in capsys.readouterr().err
+    assert invoke(["ls"]) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import spec as specs
 from launcher.cache import Cache
 from launcher.cli.inputs import recalled, remember
 from launcher.errors import FetchError, IntegrityError, SpecError
@@ -260,3 +261,23 @@ def test_remotes_in_our_words(tmp_path: Path) -> None:
     assert address("../../far", tmp_path / "a" / "b") == str(tmp_path / "far")
     with pytest.raises(SpecError, match="dvc pull"):
         address("ssh://host/x", tmp_path)
+
+
+def test_a_spec_with_a_signed_url_is_no_code(tmp_path: Path, cache: Cache) -> None:
+    from launcher.cli.inputs import code_of
+    from launcher.code import snapshot
+    from launcher.progress import SILENT
+
+    (tmp_path / "train.py").write_text("")
+    text = "name: a\nrun: python train.py\ndata:\n  w: https://example.org/w?X-Amz-Signature={}\n"
+    found = set()
+    for signature in ("abc", "def"):
+        (tmp_path / "my spec!.yaml").write_text(text.format(signature))
+        spec = specs.load(tmp_path / "my spec!.yaml")
+        code = snapshot(code_of(spec, SILENT), cache)
+        assert code.files == 1
+        assert signature.encode() not in code.archive.read_bytes()
+        found.add(code.digest)
+    assert len(found) == 1
+    (tmp_path / "my spec!.yaml").write_text(text.format("x").replace("X-Amz-Signature", "version"))
+    assert snapshot(code_of(specs.load(tmp_path / "my spec!.yaml"), SILENT), cache).files == 2

@@ -154,6 +154,8 @@ def test_a_place_means_a_folder(place: str, folder: str | None) -> None:
     [
         ("s3://", "by its bucket alone"),
         ("gs://user@bucket", "by its bucket alone"),
+        ("s3:/bucket", "`s3:/bucket` names no store"),
+        ("s3://bucket/a/../b", "names no store"),
         ("ftp://example.org/", "no kind of store"),
         ("file://example.org/x", "names the host"),
     ],
@@ -225,6 +227,7 @@ def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         stores.open_to_read(str(tmp_path / "typo"))
     monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "later"))
     assert stores.open_to_read().list() == []
+    assert stores.open_to_read().url == str(tmp_path / "later")
     assert not (tmp_path / "later").exists()
     stores.open().put("a", b"")
     assert [entry.key for entry in stores.open_to_read().list()] == ["a"]

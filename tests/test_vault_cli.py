@@ -178,6 +178,7 @@ def test_garbage_is_told_first_and_deleted_when_asked(
     store.put(keys.artifact(sha256_bytes(b"garbage")), b"garbage")
     assert "1 more (7 B) are younger than 1d" in said(capsys, "vault", "gc")
     age(store, b"garbage")
+    assert keys.artifact(sha256_bytes(b"garbage")) in said(capsys, "vault", "gc", "--older-than", "0")
     told = said(capsys, "vault", "gc")
     assert keys.artifact(sha256_bytes(b"garbage")) in told
     assert "would delete 1 files, 7 B, that no lock, run or input refers to" in told

@@ -131,9 +131,9 @@ def line(entry: Entry) -> str:
     from launcher.inputs.room import amount
 
     when = day(entry.used)
-    files = "1 file" if entry.files == 1 else f"{entry.files} files"
+    what = entry.kind if entry.kind == "file" else f"tree of {entry.files} file{'s' * (entry.files != 1)}"
     use = ", in use" if entry.held else ""
-    return f"{entry.name}  {entry.digest[:12]}  {entry.kind} of {files}, {amount(entry.size)}, last used {when}{use}"
+    return f"{entry.name}  {entry.digest[:12]}  {what}, {amount(entry.size)}, last used {when}{use}"
 
 
 def day(moment: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from launcher.cli.progress import choose_progress
 from launcher.cli.settings import settings
 from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
 from launcher.job import ENTROPY_BYTES
-from launcher.store import folder_of
+from launcher.store import default_url, folder_of
 from launcher.target import architecture
 from launcher.target.model import StillRunning
 
@@ -82,7 +83,8 @@ def execute(
     work = replace(work, seen_dead=attempt > 1 and local.last_attempt(run) == attempt - 1)
     if not records.submit(opened, work.job_json(), code=facts, attempt=attempt):
         raise TargetError(
-            f"somebody else has begun attempt {attempt} of {run}", hint=f"`launcher logs -f {run}` follows it"
+            f"somebody else has begun attempt {attempt} of {run}",
+            hint=f"`launcher logs -f {run}{named_store(opened)}` follows it",
         )
     try:
         with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
@@ -114,7 +116,7 @@ def execute(
         raise StoreError(f"{run} ended ({ending}), and its record can't be read: {e}") from e
     if record.complete:
         process.discard()
-    report(record, local.folder(run), as_json)
+    report(record, local.folder(run), named_store(opened), as_json)
     return ending.exit_code
 
 
@@ -140,7 +142,12 @@ def stdout_for_json(as_json: bool) -> Iterator[None]:
         os.close(own)
 
 
-def report(record: Record, folder: Path, as_json: bool) -> None:
+def named_store(opened: Store) -> str:
+    """Return what a command has to say to find a store: nothing for the machine's default one."""
+    return "" if opened.url == default_url() else f" --store {shlex.quote(opened.url)}"
+
+
+def report(record: Record, folder: Path, store: str, as_json: bool) -> None:
     """Say in one line on stderr what came of it, where the rest is, and what to type next."""
     if as_json:
         print_json(record)
@@ -152,7 +159,7 @@ def report(record: Record, folder: Path, as_json: bool) -> None:
     whole = (
         "" if record.complete or not record.missing else f"; not everything is in the store, the rest is in {folder}"
     )
-    sys.stderr.write(f"{record.run}: {record.state}{reason}{whole}; next: {follow}\n")
+    sys.stderr.write(f"{record.run}: {record.state}{reason}{whole}; next: {follow}{store}\n")
 
 
 class Going:

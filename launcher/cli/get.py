@@ -65,16 +65,19 @@ def get(
     fetched = fetch(opened, wanted, folder, force=force, progress=choose_progress())
     if logs:
         write_logs(opened, found, folder / "logs.txt")
-    tell(folder, wanted, fetched, as_json)
+    tell(folder, wanted, fetched, logs, as_json)
 
 
-def tell(folder: Path, wanted: list[Piece], fetched: Fetched, as_json: bool) -> None:
+def tell(folder: Path, wanted: list[Piece], fetched: Fetched, logs: bool, as_json: bool) -> None:
     if as_json:
         files = [{"path": one.path, "size": one.size, "sha256": one.sha256 or None, "link": one.link} for one in wanted]
         print_json({"folder": folder.absolute(), "fetched": fetched.files, "kept": fetched.kept, "files": files})
         return
     kept = f", {fetched.kept} were there already" if fetched.kept else ""
-    click.echo(f"{fetched.files} file{'s' * (fetched.files != 1)}, {size(fetched.bytes)}{kept}", err=True)
+    if wanted or not logs:
+        click.echo(f"{fetched.files} file{'s' * (fetched.files != 1)}, {size(fetched.bytes)}{kept}", err=True)
+    if logs:
+        click.echo("the logs are in logs.txt", err=True)
     print_text(str(folder))
 
 

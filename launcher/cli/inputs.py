@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
 from launcher.errors import FetchError, IntegrityError, LauncherError, LockError, Problem
 from launcher.findings import Finding
-from launcher.spec.model import DataSpec
+from launcher.spec.model import CodeSpec, DataSpec
 
 if TYPE_CHECKING:
     from launcher.inputs import Fit, Staged
@@ -72,6 +74,19 @@ def stage_recalled(pin: DataPin, cache: Cache, store: Store | None, progress: Pr
             return stage(pin, None, cache, store=store, progress=progress)
         except FetchError:
             raise e from None
+
+
+def code_of(spec: Spec, progress: Progress) -> CodeSpec:
+    """Return what belongs to the code: a spec with a signed URL in it is a secret, and stays here."""
+    from launcher.inputs.web import signed
+
+    root, file = spec.code.root.resolve(), spec.file.resolve()
+    if root not in file.parents or not any(data.url and signed(data.url) for data in spec.data):
+        return spec.code
+    name = file.relative_to(root).as_posix()
+    progress.note(f"{name} holds a signed URL, so it is not kept with the code")
+    pattern = "/" + re.sub(r"([\\*?\[\]! ])", r"\\\1", name)
+    return replace(spec.code, exclude=(*spec.code.exclude, pattern))
 
 
 def paths(found: Mapping[str, Staged]) -> dict[str, Path]:

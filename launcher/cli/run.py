@@ -71,7 +71,7 @@ def run_spec(
     found = inputs.bring(pins, sources, cache, opened, progress)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
-    code = snapshot(spec.code, cache, skip=execution.store_folder(access))
+    code = snapshot(inputs.code_of(spec, progress), cache, skip=execution.store_folder(access))
     for note in code.notes:
         progress.note(note)
     now, entropy = execution.moment()

@@ -15,6 +15,7 @@ import click
 
 from launcher.cli.listing import age
 from launcher.errors import AccessError, StoreError, UnreachableError, UsageError
+from launcher.store import folder_of
 
 if TYPE_CHECKING:
     from launcher.records.runs import Runs
@@ -73,7 +74,7 @@ def listed(
     reach = access.of(place)
     store, problem = (None, None) if offline else opened(place)
     with Runs(reach.url, store, index_of(reach.url, reach.settings)) as runs:
-        if store is not None and store.url != reach.url and not refresh and runs.as_of is not None and runs.known():
+        if store is not None and not_there(store) and not refresh and runs.as_of is not None and runs.known():
             problem = StoreError(f"there is no store at {reach.url} any more")  # and not just none yet
         elif store is not None:
             problem = asked(runs, refresh, about)
@@ -95,6 +96,11 @@ def opened(place: str | None) -> tuple[Store | None, StoreError | None]:
         raise
     except StoreError as e:
         return None, e
+
+
+def not_there(store: Store) -> bool:
+    """Tell whether a store stands for the machine's default folder, which nobody made yet."""
+    return store.folder is None and folder_of(store.url) is not None
 
 
 def index_of(url: str, settings: dict[str, str]) -> Path | None:
@@ -142,7 +148,7 @@ def chosen(store: Store, place: str | None, run: str | None) -> str:
 
     if run and RUN_ID.fullmatch(run) and store.exists(keys.job(run)):
         return run
-    if store.folder is not None or store.url.startswith("memory:"):
+    if store.folder is not None or not_there(store):
         return records.find(store, run)
     with listed(place) as runs:
         return runs.find(run)

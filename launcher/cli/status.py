@@ -105,7 +105,7 @@ def report(
         print_table(HEADS, [row(told) for told in found], states=2)
         return
     counts = counted(runs, name)
-    print_text(f"{runs.url}: {sum(counts.values())} runs")
+    print_text(f"{runs.url}: {(all_of := sum(counts.values()))} run{'s' * (all_of != 1)}")
     print_text("  " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"))
     for title, part in parts(runs, name, since, limit).items():
         if part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -221,9 +222,11 @@ def gc(store: str | None, older_than: str, inputs: bool, delete: bool, as_json: 
 
 
 def least_age(text: str) -> timedelta:
-    """Read `--older-than`. Raises UsageError."""
+    """Read `--older-than`; `0` is everything. Raises UsageError."""
     from launcher.spec.units import MisreadError, time_seconds
 
+    if re.fullmatch("0+[smhd]?", text):
+        return timedelta(0)
     try:
         return timedelta(seconds=time_seconds(text))
     except MisreadError as e:

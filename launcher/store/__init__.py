@@ -31,15 +31,18 @@ def folder_of(place: str) -> str | None:
 
     Raises StoreError for every other scheme, and for a URL without a bucket or with a login.
     """
-    from launcher.store.backends import bucket_of, scheme_of
+    from launcher.store.backends import OBJECT_SCHEMES, bucket_of, scheme_of
 
     scheme, mark, rest = place.partition("://")
     if not mark:
+        if (kind := place.partition(":")[0]) in OBJECT_SCHEMES and ":" in place:
+            raise refusal(place, kind, "")
         return os.path.abspath(os.path.expanduser(place))
     if scheme == "memory":
         return None
     if scheme_of(place):
-        if not bucket_of(place)[0] or "@" in bucket_of(place)[0]:
+        bucket, prefix = bucket_of(place)
+        if not bucket or "@" in bucket or {".", ".."} & {*prefix.split("/")}:
             raise refusal(place, scheme, "")
         return None
     host, _, path = rest.partition("/")
@@ -58,12 +61,14 @@ def unquoted(path: str) -> str:
 
 def refusal(place: str, scheme: str, host: str) -> StoreError:
     from launcher.errors import StoreError
-    from launcher.store.backends import scheme_of
+    from launcher.store.backends import OBJECT_SCHEMES
 
     if scheme == "file":
         return StoreError(f"the store `{place}` names the host `{host}`", hint="write file:///folder, three slashes")
-    if scheme_of(place):
-        return StoreError(f"a {scheme}:// store is named by its bucket alone", hint=f"write {scheme}://bucket/folder")
+    if scheme in OBJECT_SCHEMES:
+        shown = f"{scheme}://{place.rpartition('@')[2]}" if "@" in place else place  # no login is told
+        said = f"`{shown}` names no store: it is named by its bucket alone, or a folder in that"
+        return StoreError(said, hint=f"write {scheme}://bucket/folder, without a login or dots")
     hint = "name a folder, or a file://, s3://, gs:// or az:// URL"
     return StoreError(f"`{scheme}://` is no kind of store that launcher knows", hint=hint)
 
@@ -99,5 +104,7 @@ def open_to_read(
     if folder is None or os.path.isdir(folder):
         return open(asked, credentials)
     if access is None or asked.url == default_url():
-        return open(Access("memory://"))
+        empty = open(Access("memory://"))
+        empty.url = asked.url  # what is said of it
+        return empty
     raise StoreError(f"there is no store at {asked.url}", hint="is it misspelt, or a disk not mounted?")
