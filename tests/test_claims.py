@@ -212,8 +212,12 @@ def test_nobody_goes_on_with_what_succeeded_while_he_waited(
 ) -> None:
     take(store, 1)
     event(store, 1, 1, "signal", signal="SIGTERM", stops=stopped, forwarded=True)
-    event(store, 1, 2, "ended", code=code, signal=None, reason=None)
-    event(store, 1, 3, "closed")
+
+    def end() -> None:
+        event(store, 1, 2, "ended", code=code, signal=None, reason=None)
+        event(store, 1, 3, "closed")
+
+    threading.Timer(0.1, end).start()
     with pytest.raises(AttemptError, match="has succeeded") if refused else contextlib.nullcontext():
         take(store, 2, now=False)
     assert claims.highest(store, RUN)["attempt"] == 2 - refused  # type: ignore[index]

@@ -123,7 +123,7 @@ def test_the_end_is_told_with_what_is_left(terminal: bool) -> None:
     for descriptor in (read, write):
         os.close(descriptor)
     assert said.count("3 of 12 files, 1.2 of 4.0 GB, 120 MB/s, about 23 s left") == 2
-    assert "5 log chunks" in said and "does not answer: UnreachableError" in said
+    assert "5 log chunks" in said and "takes nothing: UnreachableError" in said
     assert ("\r\x1b[2K" in said) == terminal and said.endswith("\r\x1b[2K" if terminal else "\n")
 
 
@@ -287,6 +287,7 @@ def test_an_outage_is_ridden_out_and_nothing_is_lost(bench: Bench) -> None:
         wait_for(lambda: (bench.cwd / "saved").exists())
         wait_for(lambda: len(list(bench.folder.glob("spool/held/*/manifest.json"))) >= 1)
         door.unlink()
+        wait_for(lambda: b"the store takes what it is given again" in process.stderr.readline())
         (bench.cwd / "go").touch()
         _, err = process.communicate(timeout=30)
     from launcher import store as stores

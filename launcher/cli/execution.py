@@ -113,7 +113,8 @@ def execute(
     try:
         record = records.load(opened, run)
     except LauncherError as e:
-        raise StoreError(f"{run} ended ({ending}), and its record can't be read: {e}") from e
+        rest = f"when the store is back `launcher run --resume {run}` goes on from what is in {local.folder(run)}"
+        raise StoreError(f"{run} ended ({ending}), and its record can't be read: {e}", hint=rest) from e
     if record.complete:
         process.discard()
     report(record, local.folder(run), named_store(opened), as_json)

@@ -71,10 +71,9 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
     opened, access = execution.open_store(place)
     job, facts = recorded(opened, run_id)
     refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))
-    work = replace(
-        recovered(job, opened, access, cache, progress, given_paths(words), runtime),
-        attempt=records.next_attempt(opened, job.run),
-    )
+    work = recovered(job, opened, access, cache, progress, given_paths(words), runtime)
+    refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))  # that took a while
+    work = replace(work, attempt=records.next_attempt(opened, job.run))
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
 
 

@@ -92,7 +92,7 @@ class Progress:
         self.next_at = now + (DRAW_EVERY_S if self.terminal else LINE_EVERY_S)
         told = [self.freight.line(now)] if self.freight.files > self.freight.files_done else []
         told += [f"{small} log chunks and events"] if small else []
-        told += [f"the store does not answer: {trouble}"] if trouble else []
+        told += [f"the store takes nothing: {trouble}"] if trouble else []
         self.write(f"launcher: storing: {'; '.join(told) or 'the record'}")
 
     def write(self, line: str) -> None:

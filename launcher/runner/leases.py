@@ -43,7 +43,7 @@ class Turn:
 
     def wait(self, store: Store, newest: dict[str, Any] | None) -> None:
         """Return when nobody has to be waited for. Raises AttemptError when it is stopped meanwhile, or
-        when that attempt has succeeded."""
+        when that attempt has succeeded meanwhile."""
         number = newest["attempt"] if newest else self.attempt.number - 1
         lease_s = newest["lease_s"] if newest else self.attempt.lease_s
         claimed = [newest["modified"]] if newest else []
@@ -53,7 +53,8 @@ class Turn:
             if not signs:
                 return
             if self.has_ended(store, events):
-                refuse_succeeded(store, self.attempt, number, events)
+                if self.paused_s:
+                    refuse_succeeded(store, self.attempt, number, events)
                 return
             silent_s = max((store.now() - max(signs)).total_seconds(), self.watched_s(max(signs)))
             left_s = lease_s + TICK_S - silent_s
@@ -100,7 +101,7 @@ class Turn:
 
 
 def refuse_succeeded(store: Store, attempt: Attempt, number: int, events: list[Entry]) -> None:
-    """Raise AttemptError when the attempt before has come to a good end: there is nothing to go on with."""
+    """Raise AttemptError when the attempt before has come to a good end meanwhile."""
     told = [json.loads(data) for _, data in in_order(store, (entry.key for entry in events))]
     if has_succeeded(told):
         raise AttemptError(f"attempt {number} of {attempt.run} has succeeded: there is nothing left to go on with")

@@ -108,7 +108,7 @@ class Outbox:
             except Exception as e:  # whatever it is: the command must not suffer, and it may be over in a second
                 self.refused(item, e)
                 return False
-            self.failing = None
+            self.worked()
             self.freight.moved()
             with self.changed:
                 self.waiting.popleft()
@@ -141,8 +141,15 @@ class Outbox:
         """Tell why the store fails, once for each reason in a row; the tries go on."""
         why = reason(error)
         if self.failing is None or self.failing.partition(":")[0] != why.partition(":")[0]:
-            say(f"the store does not take {item.key}: {why}; it is tried again, the command goes on")
+            short = why.replace(f"{item.key}: ", "", 1)
+            say(f"the store does not take {item.key}: {short}; it is tried again, the command goes on")
         self.failing = why
+
+    def worked(self) -> None:
+        """Tell that a trouble that was told is over."""
+        if self.failing is not None:
+            say("the store takes what it is given again: what waited goes there now")
+        self.failing = None
 
     def drained(self, timeout_s: float) -> bool:
         """Wait until nothing waits."""
