@@ -14,12 +14,15 @@ import pytest
 
 from launcher import spec as specs
 from launcher.cache import Cache
-from launcher.cli.inputs import recalled, remember
-from launcher.errors import FetchError, IntegrityError, SpecError
-from launcher.inputs import pin, stage
+from launcher.cli.inputs import code_of, recalled, remember
+from launcher.code import snapshot
+from launcher.errors import FetchError, IntegrityError, SpecError, Where
+from launcher.inputs import Fit, pin, stage
+from launcher.inputs.check import compare
 from launcher.inputs.dvc_config import address
 from launcher.inputs.shelf import Shelf
 from launcher.inputs.web import Web
+from launcher.progress import SILENT
 from launcher.spec.model import DataSpec
 
 DATA = bytes(range(256)) * 4000
@@ -150,8 +153,16 @@ def test_a_changed_file_is_refused(site: Site, cache: Cache) -> None:
 
 
 def test_a_file_that_is_not_there(site: Site, cache: Cache) -> None:
-    with pytest.raises(SpecError, match="there is nothing at"):
+    with pytest.raises(FetchError, match="there is nothing at"):
         pin(DataSpec(name="d", url=site.url.replace("data.tar", "no")), cache)
+
+
+def test_a_source_that_is_gone_leaves_the_lock_alone(site: Site, cache: Cache) -> None:
+    pinned = pin(DataSpec(name="d", url=site.url), cache)
+    found, place = Fit(), DataSpec(name="d", url=site.url.replace("data.tar", "no"))
+    compare(found, pinned, place, Where(file="a"), cache, SILENT)
+    assert not found.changed and "there is nothing at" in found.unknown[0]
+    assert stage(pinned, place, cache).origin == "cache"
 
 
 def test_a_signed_url_is_told_to_nobody(site: Site, cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +174,7 @@ def test_a_signed_url_is_told_to_nobody(site: Site, cache: Cache, caplog: pytest
     assert recalled(cache, "d", "0" * 64) is None
     kept = b"".join(path.read_bytes() for path in cache.root.rglob("*") if path.is_file() and path != staged.path)
     assert b"verysecret" not in kept
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(FetchError) as caught:
         pin(DataSpec(name="d", url=site.url.replace("data", "no") + "?sig=verysecret"), cache)
     assert "verysecret" not in str(caught.value)
     asked = len(site.asked)
@@ -264,10 +275,6 @@ def test_remotes_in_our_words(tmp_path: Path) -> None:
 
 
 def test_a_spec_with_a_signed_url_is_no_code(tmp_path: Path, cache: Cache) -> None:
-    from launcher.cli.inputs import code_of
-    from launcher.code import snapshot
-    from launcher.progress import SILENT
-
     (tmp_path / "train.py").write_text("")
     text = "name: a\nrun: python train.py\ndata:\n  w: https://example.org/w?X-Amz-Signature={}\n"
     found = set()

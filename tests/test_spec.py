@@ -88,6 +88,12 @@ def test_a_list_command_and_a_url_store() -> None:
     assert (spec.store, spec.params["lr"], spec.resources.gpus) == ("file:///var/tmp/runs", 16, Gpus(count=2))
 
 
+def test_a_bucket_with_one_slash_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\nrun: python a.py\nstore: s3:/bucket\n")
+    with pytest.raises(SpecError, match="names no bucket"):
+        load(tmp_path / "a.yaml")
+
+
 def test_keys_whose_values_are_commented_out_are_left_out() -> None:
     spec = load(GOOD / "commented-out.yaml")
     assert (spec.image, spec.params, spec.determinism) == (ImageSpec(), {}, "off")

@@ -186,6 +186,9 @@ def test_garbage_is_told_first_and_deleted_when_asked(
     assert (deleted["deleted"], deleted["files"], deleted["bytes"]) == (True, 1, 7)
     assert "would delete 0 files" in said(capsys, "vault", "gc")
     assert "everything is as it should be" in said(capsys, "vault", "verify", "--all")
+    for verb in ("vault", "store"):
+        assert "there is no store at" in said(capsys, verb, "gc", "--delete", "--store", tmp_path / "typo", code=74)
+    assert not (tmp_path / "typo").exists()
     assert "--older-than soon" in said(capsys, "vault", "gc", "--older-than", "soon", code=2)
 
 

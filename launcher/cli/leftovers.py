@@ -38,7 +38,7 @@ def gc(names: tuple[str, ...], store: str | None, older_than: str, delete: bool,
     from launcher.records import find, sweeping
 
     progress, least = choose_progress(), least_age(older_than)
-    opened = access.open(store) if delete else access.open_to_read(store)
+    opened = access.open_to_read(store)  # which makes none at a misspelt place
     only = [find(opened, name) for name in names] or None
     uploads = unfinished(store, opened, progress)
     found = sweeping.look(opened, least, only=only, uploads=uploads, progress=progress)

@@ -200,12 +200,11 @@ def gc(store: str | None, older_than: str, inputs: bool, delete: bool, as_json: 
     from launcher import vault as vaults
 
     progress, least = choose_progress(), least_age(older_than)
+    opened = access.open_to_read(store)  # which makes none at a misspelt place
     if delete:
-        opened = access.open(store)
         found: Sequence[Entry] = vaults.collect(opened, least, progress, inputs=inputs)
         young: Sequence[Entry] = ()
     else:
-        opened = access.open_to_read(store)
         seen = vaults.look(opened, least, inputs=inputs)
         found, young = seen.garbage, seen.young
     if as_json:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher.digest import canonical_text
-from launcher.errors import Problem, SpecError
+from launcher.errors import FetchError, Problem, SpecError
 from launcher.inputs.gather import Inbox, from_store
 from launcher.inputs.items import Item, Mark, checked
 
@@ -40,12 +40,12 @@ class Objects:
         return self._store
 
     def items(self) -> list[Item]:
-        """List the input. Raises SpecError when there is nothing, StoreError."""
+        """List the input. Raises FetchError when there is nothing, SpecError for keys that are no paths, StoreError."""
         if self.kind == "file":
             return [self.object()]
         if not (found := self.files(self.below())):
             hint = "a prefix ends in a slash and has objects below it; one object is named without a slash"
-            raise SpecError(f"data `{self.data}`: there is nothing below {self.name}", hint=hint)
+            raise FetchError(f"data `{self.data}`: there is nothing below {self.name}", hint=hint)
         return checked(found, f"data `{self.data}`")
 
     def object(self) -> Item:
@@ -55,7 +55,7 @@ class Objects:
             told = self.store.call(self.key, lambda inner: inner.head(self.key))
         except ObjectMissingError as e:
             hint = f"for all that is below it, write {self.name}/ with a slash" if self.is_prefix() else None
-            raise SpecError(f"data `{self.data}`: there is no object {self.name}", hint=hint) from e
+            raise FetchError(f"data `{self.data}`: there is no object {self.name}", hint=hint) from e
         return Item(name="", size=told["size"], key=self.key, mark=mark(told))
 
     def is_prefix(self) -> bool:

@@ -24,8 +24,8 @@ from launcher.spec.model import DataSpec
 def pin(data: DataSpec, cache: Cache, progress: Progress = SILENT) -> DataPin:
     """Digest one input. Modes, times and empty folders don't count; links count by where they point.
 
-    Raises SpecError when it isn't there, can't be read or changes meanwhile, IntegrityError when it isn't what the
-    spec's sha256 or a `.dvc` file says, StoreError and FetchError when its source fails, DiskFullError.
+    Raises SpecError when it can't be read or changes meanwhile, IntegrityError when it isn't what the spec's sha256 or
+    a `.dvc` file says, StoreError and FetchError when its source fails or hasn't got it, DiskFullError.
     """
     if found := staged(data, cache):
         return found

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from launcher.cache import disk_full
 from launcher.credentials import redact, shown
 from launcher.digest import CHUNK_BYTES, sha256_bytes
-from launcher.errors import SpecError
+from launcher.errors import FetchError, SpecError
 from launcher.indexes.http import Http, Resuming, strong_validator
 from launcher.inputs.gather import Inbox
 from launcher.inputs.items import Item, Mark
@@ -44,10 +44,10 @@ class Web:
             logger.addFilter(Clean())
 
     def items(self) -> list[Item]:
-        """Ask for the file's size and mark; its bytes aren't read. Raises SpecError when it isn't there, FetchError."""
+        """Ask for the file's size and mark; its bytes aren't read. Raises FetchError, also when it isn't there."""
         with self.http.response(self.url, {"Accept-Encoding": "identity"}) as response:
             if response is None:
-                raise SpecError(f"data `{self.data}`: there is nothing at {self.name}")
+                raise FetchError(f"data `{self.data}`: there is nothing at {self.name}")
             size = length(response.headers)
             return [Item(name="", size=size, key=self.url, mark=mark(response.headers, size))]
 

@@ -208,6 +208,9 @@ def read_store(node: Node, reading: Reading) -> str | None:
         return text
     if found := URL.match(text):
         return read_url(text, found[1], node, reading, ("file", *BUCKET_SCHEMES))
+    if (scheme := text.partition(":")[0]) in BUCKET_SCHEMES and ":" in text:
+        reading.add(node.where, f"{shortened(text)} names no bucket", f"write {scheme}://bucket/folder")
+        return None
     path = reading.path(text)
     if kind_of(path) in ("file", "something else"):
         reading.add(node.where, f"{shortened(text)} is no folder", "a store is a folder; it is made when it is missing")

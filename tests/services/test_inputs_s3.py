@@ -18,7 +18,7 @@ import pytest
 
 from launcher import access
 from launcher.cache import Cache
-from launcher.errors import AccessError, DiskFullError, FetchError, IntegrityError, SpecError, UnreachableError
+from launcher.errors import AccessError, DiskFullError, FetchError, IntegrityError, UnreachableError
 from launcher.inputs import Staged, add, fit, pin, room, stage
 from launcher.inputs.shelf import Shelf
 from launcher.lock import DataPin, Lock
@@ -100,9 +100,9 @@ def test_one_object_is_a_file(bucket: ObjectStore, cache: Cache) -> None:
 
 def test_what_is_not_there_is_told(bucket: ObjectStore, cache: Cache) -> None:
     upload(bucket, "set/", {"a": b"a"})
-    with pytest.raises(SpecError, match=r"there is no object .*\n.*write .*/set/ with a slash"):
+    with pytest.raises(FetchError, match=r"there is no object .*\n.*write .*/set/ with a slash"):
         pin(DataSpec(name="d", url=f"{bucket.url}/set"), cache)
-    with pytest.raises(SpecError, match="there is nothing below"):
+    with pytest.raises(FetchError, match="there is nothing below"):
         pin(DataSpec(name="d", url=f"{bucket.url}/no/"), cache)
     with pytest.raises(AccessError):
         pin(DataSpec(name="d", url="s3://no-such-bucket-here/x/"), cache)
