@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -42,6 +43,18 @@ def make_bundle(folder: Path) -> Path:
     return run
 
 
+class Started(subprocess.Popen[bytes]):
+    """A runner that doesn't outlive a test that failed: without this, `with` would wait for its end for ever."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None and self.poll() is None:
+            self.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(timeout=15)
+            self.kill()
+        super().__exit__(kind, value, traceback)
+
+
 class Bench:
     """One run in one folder: start attempts of it, and look at what they left."""
 
@@ -78,7 +91,7 @@ class Bench:
         path.write_text(json.dumps(config))
         cache = {"PYTHONPYCACHEPREFIX": str(self.bundle.parent.parent / "pycache"), "PATH": os.environ["PATH"]}
         command = [sys.executable, "-I", "-S", "-B", str(self.bundle), str(path)]
-        return subprocess.Popen(command, env={**cache, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return Started(command, env={**cache, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def go(self, argv: list[str], attempt: int = 1, **told: Any) -> subprocess.CompletedProcess[bytes]:
         """Run an attempt to its end."""
