@@ -133,6 +133,9 @@ def test_docker_prints_what_the_sandbox_prints(
         by_docker = json.loads(said)
     finally:
         client.close()
+    searched = from_sandbox["path"]
+    assert isinstance(searched, list)
+    assert searched.pop(0) == "/opt/launcher/lib", "where launcher.train is, and nothing else, is added"
     assert by_docker == from_sandbox
     assert by_docker["sum"] == 45.0
     assert by_docker["jq"] == "2\n"

@@ -225,7 +225,8 @@ INSPECT = """
 import importlib.util, json, os, sys
 print(json.dumps({
     "poison": importlib.util.find_spec("poison") is not None,
-    "env": sorted(set(os.environ) & {"PYTHONPATH", "PYTHONSTARTUP", "LD_PRELOAD", "APPTAINER_BIND", "SECRET",
+    "search": os.environ["PYTHONPATH"],
+    "env": sorted(set(os.environ) & {"PYTHONSTARTUP", "LD_PRELOAD", "APPTAINER_BIND", "SECRET",
                                      "APPTAINERENV_LEAK", "LEAK", "PYTHONUSERBASE"}),
     "home": os.path.exists(HOST_HOME), "bound": os.path.exists("/mnt/experiment.yaml"), "HOME": os.environ["HOME"],
     "files": sorted(os.listdir(".")),
@@ -259,6 +260,7 @@ def test_nothing_of_the_host_is_seen(
     done = launcher(*words, cwd=project, cache=shared_cache, env={**surroundings, **host})
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
+    assert seen["search"] == "/opt/launcher/lib", "launcher's own, and nothing of the host's"
     assert not seen["poison"] and seen["env"] == [] and not seen["home"] and not seen["bound"]
     assert seen["HOME"] == "/run/launcher/home"
     assert "experiment.yaml" in seen["files"] and "poison.py" not in seen["files"]
