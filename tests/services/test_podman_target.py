@@ -156,7 +156,7 @@ def test_what_a_killed_launcher_leaves_is_found(place: Place) -> None:
         process.kill()
     code, _, said = ended(place.start(run, *argv, attempt=2))
     assert code != 0
-    assert f"is still running, in the container {name_of(run)}" in said
+    assert f"an attempt of {run} is still running on this machine, although what started it is gone" in said
     place.podman("stop", name_of(run))
     record = records.load(store.open(str(place.folder / "store")), run)
     assert (record.attempts[0].attempt, record.attempts[0].code) == (1, 7)
