@@ -126,11 +126,13 @@ class Proxy:
         if self.server is not None:
             self.server.close()
             self.server = None
-        tasks = list(self.clients)
-        for task in tasks:
-            self.clients[task].transport.abort()
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0.01)  # what was accepted a moment ago becomes a client only now
+            tasks = list(self.clients)
+            for task in tasks:
+                self.clients[task].transport.abort()
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -211,6 +211,7 @@ class WithUsers(ObjectStore):
 
     def user(self, name: str, actions: tuple[str, ...]) -> ObjectStore:
         """Make a user who may do some things; return the bucket as that one sees it."""
+        name = f"{name}-{secrets.token_hex(3)}"  # a server outlives a test
         iam = self.client("iam")
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
         iam.create_user(UserName=name)
@@ -222,7 +223,7 @@ class WithUsers(ObjectStore):
 
     @property
     def read_only(self) -> ObjectStore:
-        return self.user(f"reader-{secrets.token_hex(3)}", READ_ONLY)
+        return self.user("reader", READ_ONLY)
 
     @property
     def wrong(self) -> ObjectStore:

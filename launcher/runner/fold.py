@@ -67,9 +67,13 @@ def fold(
 
 
 def checkpoints(events: Sequence[Event], counting: Collection[str] | None) -> list[Event]:
-    """Return the events of checkpoints that `keep` has not removed since."""
+    """Return the events of checkpoints that `keep` has not removed since, in the order in which they were finished.
+
+    The newest is sent first, so the events themselves may come in another order.
+    """
     forgotten = {event["key"] for event in events if event["kind"] == "forgotten"}
     found = [event for event in events if event["kind"] == "checkpoint" and event.get("key") not in forgotten]
+    found.sort(key=lambda event: (event["attempt"], event.get("number", 0)))
     return [event for event in found if counting is None or event.get("key") in counting]
 
 
