@@ -28,7 +28,8 @@ ROOMS = {
     "image": GROUND | {"gpu", "lock"},
     "resolve": GROUND | {"fetch", "gpu", "image", "indexes", "inputs", "lock", "registry", "spec"},
     "code": GROUND | {"image", "spec"},  # the archive of the code is written as layers are
-    "job": GROUND | {"gpu", "spec"},
+    "sweep": GROUND | {"spec"},
+    "job": GROUND | {"gpu", "spec", "sweep"},
     "store": LIGHT,
     "train": set(),  # what a training script may import inside the container: the standard library alone
     "access": GROUND | {"store"},  # how this machine reaches a store: its settings, profiles and credentials
@@ -38,6 +39,11 @@ ROOMS = {
     "workshop": GROUND | {"image", "lock", "resolve", "target"},  # what executes something to make an artifact
     "records": GROUND | {"access", "job", "runner", "store"},  # a record is folded by the runner, or later by its rules
     "vault": GROUND | {"access", "lock", "records", "store"},
+    "profiles": GROUND | {"gpu", "job"},  # what is known of a site, and whether a job fits it
+    "remote": GROUND | {"indexes", "profiles"},  # ways to another machine, and what is sent there
+    "node": GROUND | {"access", "gpu", "image", "inputs", "job", "profiles", "records", "runner", "store", "target"},
+    "slurm": GROUND
+    | {"access", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "store", "sweep", "target"},
     "__main__": {"cli"},
     **dict.fromkeys(GROUND, GROUND),
 }

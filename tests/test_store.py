@@ -109,7 +109,7 @@ def test_lists_are_sorted_and_end_at_a_slash(store: Store) -> None:
     "name", ["a b", "#1", "a#12", "100%", "..", ".", "...", "a\nb", "\udcff", "\u00e9\u4f60", "-x", "a\\b", "*?", "~"]
 )
 def test_any_name_makes_a_key(store: Store, name: str) -> None:
-    key = keys.output("run", 1, f"folder/{name}") if name.strip(".") else keys.sweep(name)
+    key = keys.output("run", 1, f"folder/{name}") if name.strip(".") else keys.lock(keys.quoted(name))
     store.create(key, name.encode("utf-8", "surrogateescape"))
     assert [entry.key for entry in store.list()] == [key]
     assert store.get(key) == name.encode("utf-8", "surrogateescape")

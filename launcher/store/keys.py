@@ -9,7 +9,11 @@
     clock                                          empty: written when the store's own time is asked for
     locks/<sha256>.lock                            every lock that a run used
     locks/<sha256>.kept                            empty: all files of that lock were put into the vault
-    sweeps/<sweep>.json                            the points and their run ids
+    sweeps/<sweep>/plan.json                       the points and their run ids; written once, before anything else
+    sweeps/<sweep>/submissions/<number>.json       what somebody is about to submit: which points, where, by which token
+    sweeps/<sweep>/submissions/<number>-job.json   what the scheduler said to it; its absence means that nobody knows
+    sweeps/<sweep>/cancelled.json                  which points are not wanted any more
+    points/<group>/<digest>                        the run that has finished a point, by the point's digest
     runs/<run>/job.json                            written once, at submit
     runs/<run>/claims/<epoch>.json                 which attempt may write, by conditional create; the highest counts
     runs/<run>/claims/<epoch>-inherits.json        which older checkpoints count for it; written once, right after
@@ -73,8 +77,42 @@ def kept(sha256: str) -> str:
     return f"locks/{sha256}.kept"
 
 
+def sweeps() -> str:
+    return "sweeps/"
+
+
 def sweep(name: str) -> str:
-    return f"sweeps/{quoted(name)}.json"
+    return f"sweeps/{quoted(name)}/"
+
+
+def plan(name: str) -> str:
+    return sweep(name) + "plan.json"
+
+
+def submissions(name: str) -> str:
+    return sweep(name) + "submissions/"
+
+
+def submission(name: str, number: int) -> str:
+    return submissions(name) + f"{number:04d}.json"
+
+
+def submitted(name: str, number: int) -> str:
+    """Return the key of what the scheduler said to a submission."""
+    return submissions(name) + f"{number:04d}-job.json"
+
+
+def cancelled(name: str) -> str:
+    return sweep(name) + "cancelled.json"
+
+
+def points(group: str) -> str:
+    return f"points/{group}/"
+
+
+def point(group: str, digest: str) -> str:
+    """Return the key of a finished point: `group` is the digest of what the points of a sweep share."""
+    return points(group) + digest
 
 
 def runs() -> str:

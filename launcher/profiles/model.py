@@ -1,0 +1,95 @@
+"""The nouns of a site: a profile and its partitions. Plain values; JSON carries them to the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """A partition of the cluster, as `sinfo` and `scontrol show partition` tell of it; None where nothing was told."""
+
+    name: str
+    default: bool = False
+    up: bool = True
+    nodes: int | None = None
+    cpus: int | None = None  # of its largest node
+    memory_mb: int | None = None  # of its largest node
+    gres: tuple[str, ...] = ()  # as Slurm writes it, such as gpu:h100:8; of the node that has most
+    features: tuple[str, ...] = ()
+    max_time_s: int | None = None  # None: unlimited, or not told
+    default_time_s: int | None = None
+    max_nodes: int | None = None
+    preempt: str | None = None  # PreemptMode: OFF, REQUEUE, CANCEL, SUSPEND ...
+    grace_s: int | None = None
+    priority: int | None = None  # PriorityTier
+    driver: str | None = None  # of its GPUs, such as 550.54.15: as a node of it told, or a person
+    capability: str | None = None  # of its GPUs, such as 9.0
+    gpu_memory_mb: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned:
+    """What `doctor` found missing or wrong: what it is, and what to do."""
+
+    says: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A target, by its name. What a person says of it and what was found out stand in one file, told apart by their
+    sections; a person's word counts.
+
+    `shared` is a folder that the login node and all nodes see under the same path; `scratch` one of each node's own
+    (None: images are run straight from the shared folder). `host` None means that this machine is a login node.
+    """
+
+    name: str
+    kind: Literal["slurm", "ssh"] = "slurm"
+    host: str | None = None  # what `ssh` is told: a name of ~/.ssh/config, host, user@host, or user@host:port
+    transport: Literal["ssh", "fabric"] = "ssh"
+    shared: str = ""
+    scratch: str | None = None
+    runtime: str = "apptainer"
+    python: str = "python3"  # of the login node and the nodes, 3.10 or newer; after `setup`
+    setup: tuple[str, ...] = ()  # shell lines before everything, there and on nodes: `module load apptainer`
+    store: str | None = None  # the store of runs there, when neither spec nor command line names one
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)  # further options of sbatch, without their dashes
+    time_s: int = 3600  # of a job whose spec says nothing, where the partition has no default
+    warn_s: int = 120  # so long before the time limit a job is told to save and to make way
+    gres: str = "gpu"  # what GPUs are called in --gres; "" where the site wants --gpus-per-node
+    max_array: int = 1001  # MaxArraySize: an index is smaller
+    max_submit: int | None = None  # how many tasks one user may have in the queue; None: no limit is known
+    requeue: bool = True  # JobRequeue, and no site policy against it
+    accounting: bool = True  # sacct answers
+    outbound: bool | None = None  # nodes reach the network outside; None: nobody has tried
+    partitions: tuple[Partition, ...] = ()
+    slurm: str | None = None  # version
+    cluster: str | None = None  # ClusterName
+    seen: str | None = None  # when doctor last looked (RFC 3339, UTC)
+    warnings: tuple[Warned, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_json(told: Mapping[str, Any]) -> Profile:
+    """Read a profile back; what a newer launcher has added is passed over. Raises KeyError or TypeError."""
+    known = {one.name for one in fields(Profile)}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    values = {name: value for name, value in values.items() if name in known}
+    values["partitions"] = tuple(Partition(**tupled(one)) for one in told.get("partitions") or ())
+    values["warnings"] = tuple(Warned(**one) for one in told.get("warnings") or ())
+    return Profile(**values)
+
+
+def tupled(told: Mapping[str, Any]) -> dict[str, Any]:
+    known = {one.name for one in fields(Partition)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items() if name in known}

@@ -1,0 +1,1 @@
+"""Slurm: batch scripts and submissions, what the scheduler says of them, and their repair."""
