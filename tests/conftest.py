@@ -12,7 +12,7 @@ from launcher.cache import Cache
 from launcher.progress import Silent
 from tests.debian_mirror import Signer
 
-pytest_plugins = ["tests.store_fixtures", "tests.services.ceph"]
+pytest_plugins = ["tests.certificates", "tests.store_fixtures", "tests.services.ceph"]
 FOLDERS = {"LAUNCHER_CACHE": "cache", "LAUNCHER_STORE": "store", "XDG_CACHE_HOME": "xdg-cache", "XDG_DATA_HOME": "xdg"}
 
 

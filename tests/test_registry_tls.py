@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from launcher.registry.pull import manifest
 from launcher.registry.reference import parse
 from launcher.registry.session import Session
 from launcher.registry.settings import Place
+from tests.certificates import Certificate
 from tests.registry_server import Registry, serve
 
 
@@ -25,25 +24,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "FIRST_PAUSE_S", 0.0)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody has signed, with its key in the same file."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
-    place = tmp_path_factory.mktemp("tls") / "both.pem"
-    args = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    args += ["-days", "2", "-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*args, "-keyout", place, "-out", f"{place}.crt"], check=True, capture_output=True)
-    with place.open("a") as out:
-        out.write(Path(f"{place}.crt").read_text())
-    return place
-
-
 @pytest.fixture
-def registry(certificate: Path) -> Iterator[Registry]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with serve(tls=context) as running:
+def registry(certificate: Certificate) -> Iterator[Registry]:
+    with serve(tls=certificate.server) as running:
         running.add_image([b"layer"])
         yield running
 
@@ -62,11 +45,11 @@ def test_an_unknown_certificate_is_refused_at_once(registry: Registry, tmp_path:
     assert not registry.requests
 
 
-def test_bundles_and_certs_d_are_trusted(registry: Registry, tmp_path: Path, certificate: Path) -> None:
-    assert ask(registry, tmp_path, REQUESTS_CA_BUNDLE=f"{certificate}.crt") == 200
+def test_bundles_and_certs_d_are_trusted(registry: Registry, tmp_path: Path, certificate: Certificate) -> None:
+    assert ask(registry, tmp_path, REQUESTS_CA_BUNDLE=str(certificate.path)) == 200
     folder = tmp_path / ".config" / "containers" / "certs.d" / registry.host
     folder.mkdir(parents=True)
-    shutil.copy(f"{certificate}.crt", folder / "ca.crt")
+    shutil.copy(certificate.path, folder / "ca.crt")
     assert ask(registry, tmp_path) == 200
 
 
@@ -88,12 +71,12 @@ def test_a_secure_registry_is_never_asked_in_clear(tmp_path: Path) -> None:
         assert not registry.requests
 
 
-def test_nothing_leads_out_of_tls(tmp_path: Path, registry: Registry, certificate: Path) -> None:
+def test_nothing_leads_out_of_tls(tmp_path: Path, registry: Registry, certificate: Certificate) -> None:
     with serve() as storage:
         registry.blobs["a" * 64] = b"x"
         registry.elsewhere = f"http://{storage.host}"
         place = Place(reference=parse(f"{registry.host}/x"), insecure=False)
-        one = Session(place, environ={"HOME": str(tmp_path), "REQUESTS_CA_BUNDLE": f"{certificate}.crt"})
+        one = Session(place, environ={"HOME": str(tmp_path), "REQUESTS_CA_BUNDLE": str(certificate.path)})
         with pytest.raises(FetchError, match="is not https"), one.request("GET", one.url(f"blobs/sha256:{'a' * 64}")):
             pass
         assert not storage.requests

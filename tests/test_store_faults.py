@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +24,7 @@ from launcher.errors import (
 from launcher.store import backends
 from launcher.store.access import Access
 from launcher.store.objects import Store
+from tests.certificates import Certificate
 from tests.fault_proxy import fault_proxy
 from tests.object_stores import Faulty, ObjectStore, WithUsers, forget_settings
 from tests.registries import free_port
@@ -176,27 +174,12 @@ def test_a_connection_that_breaks_or_stalls(s3: ObjectStore, monkeypatch: pytest
         assert time.monotonic() - began < 10
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody has signed; its key lies in the file beside it with .key."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
-    place = tmp_path_factory.mktemp("tls") / "ca.pem"
-    args = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    args += ["-days", "2", "-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1"]
-    args += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", f"{place}.key", "-out", str(place)]
-    subprocess.run(args, check=True, capture_output=True)
-    return place
-
-
-def test_a_certificate_that_nobody_knows(s3: ObjectStore, certificate: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, f"{certificate}.key")
-    with fault_proxy(s3.endpoint, tls=context) as proxy:
+def test_a_certificate_that_nobody_knows(s3: ObjectStore, certificate: Certificate) -> None:
+    with fault_proxy(s3.endpoint, tls=certificate.server) as proxy:
         endpoint = proxy.endpoint.replace("http://", "https://")
         error = refused(lambda: at(endpoint, s3.url).list())
         assert type(error) is AccessError and "certificate" in str(error) and "AWS_CA_BUNDLE" in str(error)
-        store = at(endpoint, s3.url, ca=certificate.read_text())
+        store = at(endpoint, s3.url, ca=certificate.path.read_text())
         store.put("a", b"x")
         assert store.get("a") == b"x"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import ssl
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ import pytest
 from launcher.errors import AccessError
 from launcher.store.access import Access
 from tests.attempts import Bench, wait_for
+from tests.certificates import Certificate
 from tests.fault_proxy import fault_proxy
 from tests.object_stores import Faulty, ObjectStore, WithUsers, behind
 from tests.test_runner_checkpoints import end_commands
@@ -199,27 +198,12 @@ def test_a_token_that_expires_in_mid_run_is_renewed(trouble: Any, faulty_s3: Fau
     one.all_is_there()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody has signed, with its key in the same file."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
-    place = tmp_path_factory.mktemp("tls") / "both.pem"
-    args = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    args += ["-days", "2", "-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1"]
-    args += ["-addext", "basicConstraints=critical,CA:FALSE"]
-    subprocess.run([*args, "-keyout", place, "-out", f"{place}.crt"], check=True, capture_output=True)
-    with place.open("a") as out:
-        out.write(Path(f"{place}.crt").read_text())
-    return place
-
-
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_certificate_that_nobody_signed(trouble: Any, s3: ObjectStore, certificate: Path, trusted: bool) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    settings = {"ca": Path(f"{certificate}.crt").read_text()} if trusted else {}
-    with fault_proxy(s3.endpoint, tls=context) as proxy:
+def test_a_certificate_that_nobody_signed(
+    trouble: Any, s3: ObjectStore, certificate: Certificate, trusted: bool
+) -> None:
+    settings = {"ca": certificate.path.read_text()} if trusted else {}
+    with fault_proxy(s3.endpoint, tls=certificate.server) as proxy:
         one = trouble(behind(s3, proxy), s3, **settings)
         one.start(times=TIMES if trusted else SHORT)
         if trusted:
