@@ -20,6 +20,7 @@ from launcher.store import keys
 from launcher.store.objects import Store
 
 Answer = TypeVar("Answer")
+ASKED = 900  # values in one question: SQLite before 3.32 takes no more than 999
 
 
 class Runs:
@@ -99,18 +100,27 @@ class Runs:
             if not newest:
                 raise UsageError(f"there is no run in {self.url}", hint="`launcher run` makes one")
             return newest[0].run
-        every = [keys.unquoted(run) for run in self.safely(self.index.known)]
-        fitting = sorted(run for run in every if prefix and run.startswith(prefix))
-        if prefix in every or len(fitting) == 1:
-            return prefix if prefix in every else fitting[0]
+        fitting = self.fit(prefix)
+        if len(fitting) == 1:
+            return fitting[0]
         raise ambiguous(self.url, prefix, fitting)
+
+    def fit(self, prefix: str) -> list[str]:
+        """Return the runs whose ids begin with `prefix`; only the one that is exactly that, where there is one."""
+        every = [keys.unquoted(run) for run in self.safely(self.index.known)]
+        return [prefix] if prefix in every else sorted(run for run in every if prefix and run.startswith(prefix))
 
     def get(self, runs: Sequence[str]) -> list[Brief]:
         """Return runs by their whole ids, in that order."""
-        marks = ", ".join("?" * len(runs))
-        rows = self.safely(lambda: self.index.rows(f"run IN ({marks})", [keys.quoted(run) for run in runs]))
-        found = {told.run: told for told in map(self.told, rows)}
+        found = {told.run: told for told in map(self.told, self.safely(lambda: self.rows(runs)))}
         return [found[run] for run in runs if run in found]
+
+    def rows(self, runs: Sequence[str]) -> list[Row]:
+        found: list[Row] = []
+        for start in range(0, len(runs), ASKED):
+            some = [keys.quoted(run) for run in runs[start : start + ASKED]]
+            found += self.index.rows(f"run IN ({', '.join('?' * len(some))})", some)
+        return found
 
     def told(self, row: Row) -> Brief:
         found = from_text(row.told)
