@@ -373,13 +373,18 @@ def test_what_is_referred_to_meanwhile_stays(cache: Cache, store: Store, monkeyp
     assert store.exists(keys.artifact(sha256_bytes(b"code")))
 
 
+def kept_and_sent(cache: Cache, store: Store) -> str:
+    """Put b"one" into the cache and into the vault; return its key there."""
+    keep(cache, b"one")
+    store.put(key := keys.artifact(sha256_bytes(b"one")), b"one")
+    return key
+
+
 def test_who_relies_on_what_is_deleted_at_that_moment_sends_it_again(
     cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worst moments: `add` has seen the file, and it is deleted before the lock is there, by one that goes on."""
-    keep(cache, b"one")
-    key = keys.artifact(sha256_bytes(b"one"))
-    store.put(key, b"one")
+    key = kept_and_sent(cache, store)
     put = store.put
     others: list[marks.Mark] = []
 
@@ -401,9 +406,7 @@ def test_who_relies_on_what_is_deleted_in_between_sends_it_again(
     cache: Cache, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole `gc --delete` comes and goes after `add` has seen the file and before it has written the lock."""
-    keep(cache, b"one")
-    key = keys.artifact(sha256_bytes(b"one"))
-    store.put(key, b"one")
+    key = kept_and_sent(cache, store)
     send = adding.send
 
     def sent(*args: Any) -> adding.Added:

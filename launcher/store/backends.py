@@ -40,7 +40,7 @@ def backend(access: Access, folder: str | None, credentials: Credentials | None)
         os.makedirs(folder, exist_ok=True)
         return obstore.store.LocalStore(folder)
     if build := builders.get(scheme_of(access.url)):
-        return build(access, credentials)
+        return build(access, None if anonymous(access) else credentials)
     return obstore.store.MemoryStore()
 
 
@@ -48,7 +48,7 @@ def s3(access: Access, credentials: Credentials | None) -> ObjectStore:
     """Open an S3 bucket. A custom endpoint is asked for `endpoint/bucket` unless the style is "virtual"."""
     from obstore.store import S3Store
 
-    bucket, prefix = bucket_of(access.url)
+    bucket, _ = bucket_of(access.url)
     told = access.settings
     config: dict[str, Any] = {"region": told.get("region") or "us-east-1"}
     virtual = told.get("style", "path" if told.get("endpoint") else "virtual") == "virtual" and "." not in bucket
@@ -58,67 +58,48 @@ def s3(access: Access, credentials: Credentials | None) -> ObjectStore:
         config["aws_endpoint_url_s3"] = f"{scheme}://{bucket}.{host}" if virtual else f"{scheme}://{host}"
     config["virtual_hosted_style_request"] = virtual
     config["conditional_put"] = told.get("conditional_put") or "etag"
-    provider = None
-    if told.get("anonymous") == "true":
-        config["skip_signature"] = True
-    elif credentials is not None and credentials.read():
-        provider = given(credentials, s3_credential)
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        config=config,  # type: ignore[arg-type]
-        client_options=client(told),
-        retry_config=retries(),
-        credential_provider=provider,
-    )
+    return opened(S3Store, access, config, given(credentials, s3_credential))
 
 
 def google(access: Access, credentials: Credentials | None) -> ObjectStore:
     """Open a Google Cloud Storage bucket."""
     from obstore.store import GCSStore
 
-    bucket, prefix = bucket_of(access.url)
-    told, secrets = access.settings, credentials.read() if credentials else {}
-    config: dict[str, Any] = {"base_url": told["endpoint"].rstrip("/")} if told.get("endpoint") else {}
-    provider = None
-    if told.get("anonymous") == "true":
-        config["skip_signature"] = True
-    elif "token" in secrets and credentials is not None:
-        provider = given(credentials, token_credential)
-    elif "service_account_key" in secrets:
+    endpoint, secrets = access.settings.get("endpoint"), credentials.read() if credentials else {}
+    config = {"base_url": endpoint.rstrip("/")} if endpoint else {}
+    if "token" in secrets:
+        return opened(GCSStore, access, config, given(credentials, token_credential))
+    if "service_account_key" in secrets:
         config["service_account_key"] = secrets["service_account_key"]
-    return GCSStore(
-        bucket,
-        prefix=prefix or None,
-        config=config,  # type: ignore[arg-type]
-        client_options=client(told),
-        retry_config=retries(),
-        credential_provider=provider,
-    )
+    return opened(GCSStore, access, config, None)
 
 
 def azure(access: Access, credentials: Credentials | None) -> ObjectStore:
     """Open a container of Azure Blob Storage; its account is a setting."""
     from obstore.store import AzureStore
 
-    container, prefix = bucket_of(access.url)
     told = access.settings
-    config: dict[str, Any] = {"account_name": told["account"]} if told.get("account") else {}
+    config = {"account_name": told["account"]} if told.get("account") else {}
     if endpoint := told.get("endpoint"):
         config["endpoint"] = endpoint.rstrip("/")
-    provider = None
-    if told.get("anonymous") == "true":
-        config["skip_signature"] = True
-    elif credentials is not None and credentials.read():
-        provider = given(credentials, azure_credential)
-    return AzureStore(
-        container,
+    return opened(AzureStore, access, config, given(credentials, azure_credential))
+
+
+def opened(kind: Callable[..., ObjectStore], access: Access, config: dict[str, Any], provider: Any) -> ObjectStore:
+    """Open a bucket of any cloud; without a provider, obstore looks for credentials by itself."""
+    bucket, prefix = bucket_of(access.url)
+    return kind(
+        bucket,
         prefix=prefix or None,
-        config=config,  # type: ignore[arg-type]
-        client_options=client(told),
+        config={**config, "skip_signature": True} if anonymous(access) else config,
+        client_options=client(access.settings),
         retry_config=retries(),
         credential_provider=provider,
     )
+
+
+def anonymous(access: Access) -> bool:
+    return access.settings.get("anonymous") == "true"
 
 
 def client(settings: Mapping[str, str]) -> ClientConfig:
@@ -141,8 +122,11 @@ def retries() -> RetryConfig:
     return {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S), "backoff": backoff}  # type: ignore[typeddict-item]
 
 
-def given(credentials: Credentials, form: Callable[[Mapping[str, str]], dict[str, Any]]) -> Any:
-    """Return what obstore calls for credentials: about every half minute, so that renewed ones are seen."""
+def given(credentials: Credentials | None, form: Callable[[Mapping[str, str]], dict[str, Any]]) -> Any:
+    """Return what obstore calls for credentials: about every half minute, so that renewed ones are seen. None when
+    there are none."""
+    if credentials is None or not credentials.read():
+        return None
 
     def provide() -> dict[str, Any]:
         secrets = credentials.read()
