@@ -56,13 +56,51 @@ class Mistake:
     hint: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A command whose places are found: filling in many sets of parameters reads it once.
+
+    Each word is text, or pieces of text and places in their order.
+    """
+
+    words: tuple[tuple[str | Piece, ...], ...]
+    quote: bool
+
+    def fill(self, params: Mapping[str, Param]) -> tuple[str, ...]:
+        """Return the final argument list; `params` has the names that the template was made for."""
+        words = tuple("".join(self.part(piece, params) for piece in word) for word in self.words)
+        return ("/bin/sh", "-c", *words) if self.quote else words
+
+    def part(self, piece: str | Piece, params: Mapping[str, Param]) -> str:
+        return piece if isinstance(piece, str) else filled(piece, params, quote=self.quote)
+
+
+def template(run: str | tuple[str, ...], names: Iterable[str]) -> Template:
+    """Cut a command into text and places. Raises ValueError for a command that `mistakes` complains about."""
+    known = frozenset(names)
+    if found := mistakes(run, known):
+        raise ValueError(found[0].message)
+    parsed = [pieces(run)] if isinstance(run, str) else [bare(part) for part in run]
+    return Template(words=tuple(joined(part, known) for part in parsed), quote=isinstance(run, str))
+
+
+def joined(parsed: Iterable[Piece], known: frozenset[str]) -> tuple[str | Piece, ...]:
+    """Join what no parameter changes into text."""
+    found: list[str | Piece] = []
+    stand_in = dict.fromkeys(known, "")
+    for piece in parsed:
+        if piece.kind == "place" and piece.name in known and piece.context != "comment":
+            found.append(piece)
+        elif found and isinstance(found[-1], str):
+            found[-1] += filled(piece, stand_in, quote=False)
+        else:
+            found.append(filled(piece, stand_in, quote=False))
+    return tuple(found)
+
+
 def render(run: str | tuple[str, ...], params: Mapping[str, Param]) -> tuple[str, ...]:
     """Return the final argument list. Raises ValueError for a command that `mistakes` complains about."""
-    if found := mistakes(run, params):
-        raise ValueError(found[0].message)
-    if isinstance(run, str):
-        return ("/bin/sh", "-c", "".join(filled(piece, params, quote=True) for piece in pieces(run)))
-    return tuple("".join(filled(piece, params, quote=False) for piece in bare(part)) for part in run)
+    return template(run, params).fill(params)
 
 
 def text(value: Param) -> str:

@@ -125,6 +125,47 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """What a parameter of random points is drawn from.
+
+    `numbers` are the two bounds (both included), or mean and deviation; for `log_normal` those of the logarithm.
+    `step` makes values multiples of it, counted from the lower bound where there is one. `choices` and `weights` are
+    for `choice` alone; no weights: all alike.
+    """
+
+    kind: Literal["uniform", "log_uniform", "normal", "log_normal", "int_uniform", "int_log_uniform", "choice"]
+    numbers: tuple[int | float, ...] = ()
+    step: int | float | None = None
+    choices: tuple[Param, ...] = ()
+    weights: tuple[int | float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomPoints:
+    """Points that are drawn. The same `seed` gives the same numbers everywhere (see `launcher.sweep.drawing`)."""
+
+    count: int
+    seed: int = 0
+    draws: Mapping[str, Distribution] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Many points of one spec. Where several sources are given, their points are multiplied.
+
+    A row of `list` or `file` names the parameters that it sets; the others have their value of `params`.
+    """
+
+    grid: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
+    zip: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
+    list: tuple[Mapping[str, Param], ...] = ()
+    random: RandomPoints | None = None
+    file: tuple[Mapping[str, Param], ...] = ()  # the rows of the file of points
+    max_parallel: int | None = None  # so many points run at once
+    pack: int = 1  # so many points share one allocation
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """A whole `experiment.yaml`, read and checked."""
 
@@ -142,4 +183,6 @@ class Spec:
     store: str | None = None  # an absolute folder, or a file://, s3://, gs:// or az:// URL; None: the machine's default
     keep: Keep = field(default_factory=Keep)
     bandwidth: int | None = None  # bytes in a second that uploads may use while the command runs
+    sweep: Sweep | None = None
+    retries: int = 0  # how often a command that failed is run again
     file: Path  # absolute path of the spec; never written to a lock or record

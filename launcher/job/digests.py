@@ -1,0 +1,43 @@
+"""What a point, and a sweep of points, is known by: digests over what decides their results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launcher.digest import canonical_json, sha256_bytes
+from launcher.job.model import Job
+
+SWEEP_DIGITS = 12
+
+
+def point_digest(job: Job) -> str:
+    """Return the sha256 (hex) over what decides a run's result; neither its id nor its resources do.
+
+    It is taken over canonical JSON of image, code, argv, params, data, seed, determinism, outputs and env.
+    """
+    decides = {
+        "argv": job.argv,
+        "code": job.code,
+        "data": dict(job.data),
+        "determinism": job.determinism,
+        "env": dict(job.env),
+        "image": job.image,
+        "outputs": job.outputs,
+        "params": dict(job.params),
+        "seed": job.seed,
+    }
+    return sha256_bytes(canonical_json(decides))
+
+
+def point_group(job: Job) -> str:
+    """Return the sha256 (hex) over what all points of a sweep share: image, code, command and data.
+
+    Finished points lie in the store below their group, so that one listing finds those of a sweep.
+    """
+    shared = {"code": job.code, "command": job.command, "data": dict(job.data), "image": job.image}
+    return sha256_bytes(canonical_json(shared))
+
+
+def sweep_id(name: str, digests: Sequence[str]) -> str:
+    """Return the id of a sweep: its name, and the first digits of the sha256 over its points' digests in order."""
+    return f"{name}-{sha256_bytes(canonical_json(list(digests)))[:SWEEP_DIGITS]}"
