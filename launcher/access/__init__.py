@@ -10,7 +10,8 @@ from pathlib import Path
 from launcher import store as stores
 from launcher.access.lasting import Lasting
 from launcher.access.reach import reach
-from launcher.store.access import Access
+from launcher.errors import AccessError
+from launcher.store.access import Access, read_secrets
 from launcher.store.backends import scheme_of
 from launcher.store.objects import Store
 
@@ -34,13 +35,24 @@ def of(url: str | None = None) -> Access:
 def credentials(access: Access) -> dict[str, str]:
     """Return what this machine has to reach a store with, by the names of `launcher.store.access.read_secrets`.
 
-    Nothing where it has none of its own: a folder, a public bucket, an instance role. Raises AccessError.
+    Nothing where it has none of its own: a folder, a public bucket, an instance role. An access that names a file of
+    credentials gets those, as they are now. Raises AccessError.
     """
     from launcher.access import aws, azure, google
     from launcher.access.config import told
 
+    if access.secrets:
+        return from_file(access)
     ask = {"s3": aws.credentials, "gs": google.credentials, "az": azure.credentials}.get(scheme_of(access.url))
     return ask({**told(access.url), **access.settings}) if ask else {}
+
+
+def from_file(access: Access) -> dict[str, str]:
+    try:
+        return read_secrets(str(access.secrets))
+    except (OSError, ValueError) as e:
+        said = f"the credentials of {access.url} in {access.secrets} can't be read: {e}"
+        raise AccessError(said, hint="submit again: that brings them anew") from e
 
 
 def open(url: str | None = None) -> Store:

@@ -2,7 +2,7 @@
 
 from launcher.records.model import Attempt, Record
 from launcher.records.reading import ambiguous, find, fold, load, ls, next_attempt
-from launcher.records.writing import end_for_dead, never_began, submit, withdraw
+from launcher.records.writing import end_for_dead, never_began, parted, submit, withdraw
 
 __all__ = [
     "Attempt",
@@ -15,6 +15,7 @@ __all__ = [
     "ls",
     "never_began",
     "next_attempt",
+    "parted",
     "submit",
     "withdraw",
 ]

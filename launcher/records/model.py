@@ -32,6 +32,8 @@ class Attempt:
     claim: Mapping[str, Any] | None = None  # when it took the run over, by which epoch, and for whom it waited
     superseded: Mapping[str, Any] | None = None  # by which attempt, on which host, since when
     restored: Mapping[str, Any] | None = None
+    scheduler: Mapping[str, Any] | None = None  # under which of its jobs it ran: kind, job, node, partition ...
+    parted: Mapping[str, Any] | None = None  # what the node's host side decided when it was over: decision, why
     problems: tuple[str, ...] = ()
     last_sign: str | None = None
     closed: bool = False  # nothing more will come from it
@@ -72,6 +74,7 @@ class Record:
     runner: str | None = None
     host: Mapping[str, Any] | None = None
     frameworks: Mapping[str, Any] | None = None  # what a strict run's process imported: versions, world_size
+    scheduler: Mapping[str, Any] | None = None  # of the last attempt
     attempts: tuple[Attempt, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()

@@ -15,12 +15,21 @@ from launcher.store import keys
 from launcher.store.objects import Store
 
 
-def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | None = None, attempt: int = 1) -> bool:
+def submit(
+    store: Store,
+    job: Mapping[str, Any],
+    *,
+    code: Mapping[str, Any] | None = None,
+    attempt: int = 1,
+    who: str | None = None,
+    scheduler: Mapping[str, Any] | None = None,
+) -> bool:
     """Write a job (as JSON's own types) and the event that its attempt is queued. Doing it twice changes nothing.
 
     Return whether this call queued it: of many who try, exactly one did, and the attempt is that one's.
 
-    `code` are facts about the code snapshot: commit, patch digest, dirty, untracked. Raises StoreError when the run
+    `code` are facts about the code snapshot: commit, patch digest, dirty, untracked. `who` is the user whose wish it is
+    (None: who runs this); `scheduler` says under which of its jobs the attempt runs, and where. Raises StoreError when the run
     id belongs to another job.
     """
     run, data = str(job["run"]), json.dumps(job, sort_keys=True, indent=1).encode()
@@ -30,13 +39,24 @@ def submit(store: Store, job: Mapping[str, Any], *, code: Mapping[str, Any] | No
         if json.loads(store.get(keys.job(run))) != json.loads(data):
             raise StoreError(f"{store.url}: the run id {run} belongs to another job") from None
     now = stamp()
-    told = {"kind": "queued", "time": now, "attempt": attempt, "seq": 0, "who": user(), "code": code}
+    told = {"kind": "queued", "time": now, "attempt": attempt, "seq": 0, "who": who or user(), "code": code}
+    told |= {"scheduler": dict(scheduler)} if scheduler else {}
     entry = keys.journal(now, attempt, run)
     store.put(entry, b"")  # first: a list of runs may see it too early, and never misses it
     if created(store, keys.event(run, attempt, 0), json.dumps(told).encode()):
         return True
     store.delete(entry)
     return False
+
+
+def parted(store: Store, run: str, attempt: int, facts: Mapping[str, Any]) -> None:
+    """Write how the machine that ran an attempt parted from it: `decision`, `why` and what else it knows.
+
+    After the attempt's last event, and only by who has seen its runner end. Doing it again changes nothing.
+    """
+    seq = 1 + max((keys.numbers(entry.key)[1] for entry in store.list(keys.events(run, attempt))), default=0)
+    told = {"kind": "parted", "time": stamp(), "attempt": attempt, "seq": seq, **facts}
+    created(store, keys.event(run, attempt, seq), json.dumps(told).encode())
 
 
 def created(store: Store, key: str, data: bytes) -> bool:

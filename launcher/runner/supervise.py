@@ -39,6 +39,8 @@ def run(path: str) -> int:
     """Supervise the attempt that a file describes; return its exit code, or 125 when it can't be supervised."""
     try:
         attempt = attempts.read(path)
+        if attempt.follows:
+            return follow(attempt)
         alive.hold(path, attempt)
         supervisor = Supervisor(attempt)
         folder.prepare(attempt)
@@ -54,6 +56,13 @@ def run(path: str) -> int:
     return supervisor.run()
 
 
+def follow(attempt: Attempt) -> int:
+    """Run the command beside the leader's, and record nothing."""
+    from launcher.runner import following
+
+    return following.run(attempt)
+
+
 def unfit(attempt: Attempt) -> command.NotStarted | None:
     """Return why this node can't serve the job. One that asks for no GPU isn't held up by looking for them."""
     if not ((attempt.job.get("resources") or {}).get("gpus") or {}).get("count"):
@@ -61,6 +70,13 @@ def unfit(attempt: Attempt) -> command.NotStarted | None:
     from launcher.runner import preflight
 
     return preflight.unfit(attempt, command_environment(attempt, os.environ))
+
+
+def tell_followers(attempt: Attempt) -> None:
+    """Let the other nodes' commands begin: the folder is as this attempt finds it, its checkpoint is there."""
+    from launcher.runner import following
+
+    following.tell(attempt)
 
 
 def resume(attempt: Attempt, outbox: Outbox, signals: Signals) -> Standing:
@@ -101,6 +117,8 @@ class Supervisor:
             code = self.ended(e.code, None, e.reason, e.by)
         else:
             self.signals.watch(child)
+            if self.attempt.nodes > 1:
+                tell_followers(self.attempt)
             self.started(child.pid)
             tee = Tee(child, self.spool, self.signals)
             code = self.watch(child, tee)

@@ -47,8 +47,9 @@ class Apptainer:
 
     name = "apptainer"
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, cache: Cache, file: Path | None = None) -> None:
+        """`file` is the SIF of the one image that will be run, where it is at hand already."""
+        self.cache, self.file = cache, file
 
     def refusal(self) -> str | None:
         """Return why Apptainer can't be used here, or None."""
@@ -84,7 +85,12 @@ class Apptainer:
             raise
 
     def image(self, container: Container) -> Path:
-        """Return what Apptainer is to run: a SIF, or a folder where nothing can mount one."""
+        """Return what Apptainer is to run: a SIF, or a folder where nothing can mount one.
+
+        A SIF that is at hand is given to Apptainer in any case, which unpacks it where it can't mount it.
+        """
+        if self.file is not None:
+            return self.file
         if (os.environ.get(FORM) or ("sif" if can_mount() else "folder")) == "sif":
             from launcher.image.sif import sif
 

@@ -35,7 +35,7 @@ HOME = f"{INSIDE}/home"
 SECRETS, TRUSTED = f"{INSIDE}/secrets", f"{INSIDE}/ca.pem"
 PYCACHE = "/var/cache/launcher/pycache"
 SHARED_CODE = ("usr", "opt/env")  # where an image's own Python files are
-RUNNER = ("python3", "-I", "-S", "-B", f"{BUNDLE}/run.py", f"{INSIDE}/attempt.json")
+RUNNER = ("python3", "-I", "-S", "-B", f"{BUNDLE}/run.py")
 FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -55,7 +55,7 @@ def container(
     `handed` is the folder of the store's credentials, None where there are none. `runtime` is the name of what will
     run it; nothing but how CUDA is told of GPUs without UUIDs hangs on it.
     """
-    inside = folder / "inside"
+    inside, own = folder / "inside", own_folder(folder, work.rank)
     (inside / "home").mkdir(parents=True, exist_ok=True)
     runner = bundle.bundle(cache)
     mounts = [
@@ -64,36 +64,57 @@ def container(
         *(Mount(source=path, target=f"/data/{name}") for name, path in work.data.items()),
         Mount(source=inside, target=INSIDE, writable=True),
         *store_mounts(work, inside, handed),
-        *pycache_mounts(work, cache, folder, runner.name),
-        *accounts.mounts(work.image, cache, folder, user=user, group=group, home=HOME),
+        *pycache_mounts(work, cache, own, runner.name),
+        *accounts.mounts(work.image, cache, own, user=user, group=group, home=HOME),
+        *work.mounts,
     ]
-    env = command_environment(work, gpus, runtime)
-    told = {
-        "version": 1,
-        "job": work.job_json(),
-        "attempt": work.attempt,
-        "store": seen_inside(work.store, handed),
-        "claim": "now" if work.seen_dead else "wait",
-        "machine": machine.name(),  # of no interest to the runner
-        "cwd": "/workspace",
-        "environment": env,
-        "host": {"inputs": dict(work.origins)} if work.origins else {},
-        "own_session": True,  # process.start gives every runtime one
-    }
-    (inside / "attempt.json").write_text(json.dumps(told, indent=1, sort_keys=True))
-    own = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
-    own |= {name: env[name] for name in environment(gpus, env, runtime)}  # the runner looks at the GPUs too
-    own |= reaching(work.store, mounts)
+    env = command_environment(work, gpus, runtime) | dict(work.env)
+    told = attempt_json(work, env, seen_inside(work.store, handed))
+    (inside / attempt_file(work.rank)).write_text(json.dumps(told, indent=1, sort_keys=True))
+    variables = {"PATH": env["PATH"], "HOME": HOME, "LANG": "C.UTF-8", "PYTHONPYCACHEPREFIX": PYCACHE}
+    variables |= {name: env[name] for name in environment(gpus, env, runtime)}  # the runner looks at the GPUs too
+    variables |= reaching(work.store, mounts)
     return Container(
         run=work.job.run,
         image=work.image,
-        argv=RUNNER,
-        env=own,
+        argv=(*RUNNER, f"{INSIDE}/{attempt_file(work.rank)}"),
+        env=variables,
         mounts=tuple(mounts),
         user=user,
         group=group,
         gpus=gpus,
     )
+
+
+def own_folder(folder: Path, rank: int) -> Path:
+    """Return where a node keeps what other nodes of the same attempt must not write over; it is made when missing."""
+    own = folder / "ranks" / str(rank) if rank else folder
+    own.mkdir(parents=True, exist_ok=True)
+    return own
+
+
+def attempt_file(rank: int) -> str:
+    return f"attempt-{rank}.json" if rank else "attempt.json"
+
+
+def attempt_json(work: Work, env: dict[str, str], store: str | dict[str, object]) -> dict[str, object]:
+    """Return what the runner is told (docs/reference/runner.md, "attempt.json")."""
+    host = dict(work.host) | ({"inputs": dict(work.origins)} if work.origins else {})
+    return {
+        "version": 1,
+        "job": work.job_json(),
+        "attempt": work.attempt,
+        "role": "follower" if work.rank else "leader",
+        "store": store,
+        "claim": "now" if work.seen_dead else "wait",
+        "machine": machine.name(),  # of no interest to the runner
+        "cwd": "/workspace",
+        "environment": env,
+        "host": host,
+        "requeue": work.requeue,
+        "times": dict(work.times),
+        "own_session": True,  # process.start gives every runtime one
+    }
 
 
 def seen_inside(access: Access, handed: Path | None) -> str | dict[str, object]:

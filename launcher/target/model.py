@@ -107,6 +107,10 @@ class Work:
     came from ("place", "cache", "store", "source"), for the record; `store` is how this machine reaches it;
     `attempt` counts from 1. `seen_dead` tells that this machine saw the attempt before end: then this one need not wait
     until its claim on the run has lapsed.
+
+    The rest is a scheduler's: `requeue` tells that the run goes on as another attempt when this one is asked to stop,
+    `host` are facts for the record, `env` are variables for the command, `times` overrides the runner's, `mounts` come
+    besides the usual ones. A `rank` over 0 is another node of an attempt: it runs the same command and records nothing.
     """
 
     job: Job
@@ -117,6 +121,12 @@ class Work:
     seen_dead: bool = False
     data: Mapping[str, Path] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    requeue: bool = False
+    host: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    rank: int = 0
 
     def job_json(self) -> Any:
         """Return the job in JSON's own types."""
