@@ -1,7 +1,8 @@
 """Object stores that the tests start for themselves on loopback: moto (a light mock), the same with users, rclone.
 
-moto proves no atomicity and checks no secret unless it has users; what must hold on a real server is tested on Ceph's
-radosgw (tests/services/ceph.py). All that moto keeps lies in its memory: `s3` resets it, so keep objects small.
+moto is atomic only as tests/moto_server.py makes it, and checks no secret unless it has users; what must hold on a
+real server is tested on Ceph's radosgw (tests/services/ceph.py). All that moto keeps lies in its memory: `s3` resets
+it, so keep objects small.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def moto(folder: Path, **environment: str) -> Iterator[ObjectStore]:
         pytest.skip("needs moto (the dependency group `dev`)")
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
-    args = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    args = [sys.executable, "-I", str(Path(__file__).with_name("moto_server.py")), "-H", "127.0.0.1", "-p", str(port)]
     env = {**{k: v for k, v in os.environ.items() if not k.startswith(SETTINGS)}, **environment}
     with started(args, endpoint, folder / f"moto-{port}.log", env):
         yield ObjectStore(endpoint=endpoint, bucket="")
