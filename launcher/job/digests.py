@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.job.model import Job
+from launcher.spec.model import Param
 
 SWEEP_DIGITS = 12
 
@@ -15,16 +16,21 @@ def point_digest(job: Job) -> str:
 
     It is taken over canonical JSON of image, code, argv, params, data, seed, determinism, outputs and env.
     """
+    return digest_at(job, job.argv, job.params, job.seed)
+
+
+def digest_at(job: Job, argv: Sequence[str], params: Mapping[str, Param], seed: int) -> str:
+    """Return the digest that the job would have with these."""
     decides = {
-        "argv": job.argv,
+        "argv": argv,
         "code": job.code,
         "data": dict(job.data),
         "determinism": job.determinism,
         "env": dict(job.env),
         "image": job.image,
         "outputs": job.outputs,
-        "params": dict(job.params),
-        "seed": job.seed,
+        "params": dict(params),
+        "seed": seed,
     }
     return sha256_bytes(canonical_json(decides))
 

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 
 from launcher.errors import Problem, SpecError
 from launcher.gpu.model import Gpu
-from launcher.job.digests import point_digest, sweep_id
+from launcher.job.digests import digest_at, sweep_id
 from launcher.job.model import Job
 from launcher.spec.command import Template, template
 from launcher.spec.model import Param, Spec
@@ -76,16 +76,15 @@ def swept(job: Job, points: Sequence[Point], file: str, command: Template) -> li
     """Return the jobs of a sweep's points; `job` says what they share."""
     for point in points:
         refuse_endless(point.params, file)
-    alone = [at(job, command, point) for point in points]
-    sweep = sweep_id(job.name, [point_digest(one) for one in alone])
-    return [replace(one, sweep=sweep, point=number, run=point_run(job.run, number)) for number, one in enumerate(alone)]
-
-
-def at(job: Job, command: Template, point: Point) -> Job:
-    """Return a job with the parameters and the seed of a point."""
-    params = {**job.params, **point.params}
-    seed = job.seed if point.seed is None else point.seed
-    return replace(job, params=params, argv=command.fill(params), seed=seed)
+    params = [{**job.params, **point.params} for point in points]
+    seeds = [job.seed if point.seed is None else point.seed for point in points]
+    argvs = [command.fill(one) for one in params]
+    digests = [digest_at(job, *one) for one in zip(argvs, params, seeds, strict=True)]
+    shared = replace(job, sweep=sweep_id(job.name, digests))
+    return [
+        replace(shared, run=point_run(job.run, number), argv=argv, params=own, seed=seed, point=number)
+        for number, (argv, own, seed) in enumerate(zip(argvs, params, seeds, strict=True))
+    ]
 
 
 def again(job: Job, now: datetime, entropy: bytes) -> Job:

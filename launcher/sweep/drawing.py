@@ -2,20 +2,24 @@
 
 The draw number `i` (from 0) of the parameter `name` begins with SHA-256 of the UTF-8 text `<seed>/<name>/<i>`, read as
 a big-endian integer `h` of 256 bits. So more points keep those that were there, another parameter changes no other's
-numbers, and nobody's generator can change under us. Arithmetic is decimal with 40 digits (the General Decimal
+numbers, and nobody's generator can change under us. Arithmetic is decimal with 20 digits (the General Decimal
 Arithmetic Specification rounds exp, ln and sqrt correctly), since a C library's exp and log differ in their last bits.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from itertools import count
 
 from launcher.spec.model import Distribution, Param, RandomPoints
 
 BITS = 256
-DECIMAL = Context(prec=40, rounding=ROUND_HALF_EVEN, Emin=-99999, Emax=99999)
+DECIMAL = Context(prec=20, rounding=ROUND_HALF_EVEN, Emin=-99999, Emax=99999)
+HALF = Decimal("0.5")
+
+Draw = Callable[[str], Param]
 
 
 def draw(points: RandomPoints) -> list[dict[str, Param]]:
@@ -25,9 +29,9 @@ def draw(points: RandomPoints) -> list[dict[str, Param]]:
     return [{name: values[i] for name, values in columns.items()} for i in range(points.count)]
 
 
-def column(points: RandomPoints, name: str, what: Distribution) -> Sequence[Param]:
-    form = FORMS[what.kind]
-    return [form(what, f"{points.seed}/{name}/{i}") for i in range(points.count)]
+def column(points: RandomPoints, name: str, what: Distribution) -> list[Param]:
+    one = DRAWS[what.kind](what)
+    return [one(f"{points.seed}/{name}/{i}") for i in range(points.count)]
 
 
 def bits(word: str) -> int:
@@ -35,13 +39,13 @@ def bits(word: str) -> int:
 
 
 def share(word: str) -> Decimal:
-    """Return a number from 0 up to, and without, 1: h / 2^256."""
+    """Return a number from 0 to 1: h / 2^256."""
     return Decimal(bits(word)) / (1 << BITS)
 
 
-def below(count: int, word: str) -> int:
-    """Return one of the whole numbers from 0 to count - 1: floor(h * count / 2^256)."""
-    return bits(word) * count >> BITS
+def below(number: int, word: str) -> int:
+    """Return one of the whole numbers from 0 to number - 1: floor(h * number / 2^256)."""
+    return bits(word) * number >> BITS
 
 
 def exact(number: int | float) -> Decimal:
@@ -49,43 +53,49 @@ def exact(number: int | float) -> Decimal:
     return Decimal(repr(number))
 
 
-def uniform(what: Distribution, word: str) -> float:
+def uniform(what: Distribution) -> Draw:
     """Draw between two bounds; with a step one of low, low + step, ... up to high, all alike."""
     low, high = map(exact, what.numbers)
     if what.step is None:
-        return float(low + share(word) * (high - low))
+        return lambda word: float(min(max(low + share(word) * (high - low), low), high))  # rounding stays within
     step = exact(what.step)
-    return float(low + step * below(int((high - low) / step) + 1, word))
+    number = int((high - low) / step) + 1
+    return lambda word: float(low + step * below(number, word))
 
 
-def log_uniform(what: Distribution, word: str) -> float:
+def log_uniform(what: Distribution) -> Draw:
     """Draw so that the logarithm is uniform; with a step the nearest of low, low + step, ... up to high."""
     low, high = map(exact, what.numbers)
-    value = between(low.ln(), high.ln(), word).exp()
+    first, span = low.ln(), high.ln() - low.ln()
+
+    def one(word: str) -> Decimal:
+        return min(max((first + share(word) * span).exp(), low), high)
+
     if what.step is None:
-        return float(min(max(value, low), high))
+        return lambda word: float(one(word))
     step = exact(what.step)
     last = (high - low) // step
-    return float(low + step * min(max(((value - low) / step).to_integral_value(), Decimal(0)), last))
+    return lambda word: float(low + step * min(((one(word) - low) / step).to_integral_value(), last))
 
 
-def between(low: Decimal, high: Decimal, word: str) -> Decimal:
-    return low + share(word) * (high - low)
-
-
-def int_uniform(what: Distribution, word: str) -> int:
+def int_uniform(what: Distribution) -> Draw:
     """Draw a whole number between two bounds, both included; with a step counted from the lower one."""
     low, high = map(int, what.numbers)
     step = int(what.step or 1)
-    return low + step * below((high - low) // step + 1, word)
+    number = (high - low) // step + 1
+    return lambda word: low + step * below(number, word)
 
 
-def int_log_uniform(what: Distribution, word: str) -> int:
-    """Draw a whole number whose logarithm is nearly uniform: that of [low - 1/2, high + 1/2] is, before rounding."""
+def int_log_uniform(what: Distribution) -> Draw:
+    """Draw from low - 1/2 to high + 1/2 so that the logarithm is uniform, and take the nearest whole number."""
     low, high = map(int, what.numbers)
-    half = Decimal("0.5")
-    value = between((low - half).ln(), (high + half).ln(), word).exp().to_integral_value()
-    return min(max(int(value), low), high)
+    first, end = (low - HALF).ln(), (high + HALF).ln()
+
+    def one(word: str) -> int:
+        value = (first + share(word) * (end - first)).exp()
+        return min(max(int(value.to_integral_value()), low), high)
+
+    return one
 
 
 def standard_normal(word: str) -> Decimal:
@@ -93,25 +103,24 @@ def standard_normal(word: str) -> Decimal:
 
     The try number `k` (from 0) takes its two numbers from `<word>/<k>/x` and `<word>/<k>/y`.
     """
-    k = 0
-    while True:
+    for k in count():
         x, y = (2 * share(f"{word}/{k}/{axis}") - 1 for axis in "xy")
         square = x * x + y * y
         if 0 < square < 1:
             return x * (-2 * square.ln() / square).sqrt()
-        k += 1
+    raise AssertionError
 
 
-def normal(what: Distribution, word: str) -> float:
+def normal(what: Distribution) -> Draw:
     """Draw from a normal distribution; with a step the nearest multiple of it."""
     mean, deviation = map(exact, what.numbers)
-    return stepped(mean + deviation * standard_normal(word), what.step)
+    return lambda word: stepped(mean + deviation * standard_normal(word), what.step)
 
 
-def log_normal(what: Distribution, word: str) -> float:
+def log_normal(what: Distribution) -> Draw:
     """Draw a number whose logarithm has this mean and deviation; with a step the nearest multiple of it."""
     mean, deviation = map(exact, what.numbers)
-    return stepped((mean + deviation * standard_normal(word)).exp(), what.step)
+    return lambda word: stepped((mean + deviation * standard_normal(word)).exp(), what.step)
 
 
 def stepped(value: Decimal, step: int | float | None) -> float:
@@ -120,20 +129,21 @@ def stepped(value: Decimal, step: int | float | None) -> float:
     return float((value / exact(step)).to_integral_value() * exact(step))
 
 
-def choice(what: Distribution, word: str) -> Param:
+def choice(what: Distribution) -> Draw:
     """Draw one of a few values, as often as their weights say."""
     if not what.weights:
-        return what.choices[below(len(what.choices), word)]
+        return lambda word: what.choices[below(len(what.choices), word)]
     weights = [exact(weight) for weight in what.weights]
-    left = share(word) * sum(weights)
-    for value, weight in zip(what.choices, weights, strict=True):
-        left -= weight
-        if left < 0:
-            return value
-    return what.choices[-1]
+    ends = [sum(weights[: i + 1], Decimal(0)) for i in range(len(weights))]
+    return lambda word: what.choices[chosen(share(word) * ends[-1], ends)]
 
 
-FORMS: dict[str, Callable[[Distribution, str], Param]] = {
+def chosen(at: Decimal, ends: list[Decimal]) -> int:
+    """Return the first interval that ends after a number; a number at the very end is in the last with a weight."""
+    return next((i for i, end in enumerate(ends) if at < end), ends.index(ends[-1]))
+
+
+DRAWS: dict[str, Callable[[Distribution], Draw]] = {
     "uniform": uniform,
     "log_uniform": log_uniform,
     "normal": normal,

@@ -44,10 +44,15 @@ def with_point(spec: Spec, point: Point) -> Spec:
 
 def refuse_overrides(spec: Spec, overrides: Iterable[str]) -> None:
     """Raise UsageError for a parameter that is given a value while the sweep sets it, too."""
-    named = {name for source in sources(spec.sweep) for row in source for name in row} if spec.sweep else set()
-    if clash := sorted(named.intersection(overrides)):
+    if clash := sorted(names(spec.sweep).intersection(overrides) if spec.sweep else ()):
         hint = "leave it out here, or take it out of `sweep:`; one point alone may be changed"
         raise UsageError.of(Problem(message=f"-p {name}: the sweep sets `{name}`", hint=hint) for name in clash)
+
+
+def names(sweep: Sweep) -> set[str]:
+    """Return the parameters that a sweep sets."""
+    drawn = sweep.random.draws if sweep.random else {}
+    return {*sweep.grid, *sweep.zip, *drawn, *itertools.chain(*sweep.list), *itertools.chain(*sweep.file)}
 
 
 def sources(sweep: Sweep) -> list[Sequence[Row]]:
