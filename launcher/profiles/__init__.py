@@ -1,5 +1,6 @@
 """What is known of a site: the target's own section of a person's config, and what `launcher doctor` found there."""
 
-from launcher.profiles.model import Partition, Profile, Warned
+from launcher.profiles.files import load, names, remove, save, save_found
+from launcher.profiles.model import Kind, Partition, Profile, Qos, Warned
 
-__all__ = ["Partition", "Profile", "Warned"]
+__all__ = ["Kind", "Partition", "Profile", "Qos", "Warned", "load", "names", "remove", "save", "save_found"]

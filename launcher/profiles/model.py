@@ -4,7 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Nodes of a partition that are alike. `gpu` is a model as the driver calls it, such as NVIDIA H100 80GB HBM3."""
+
+    count: int = 1
+    cpus: int | None = None
+    memory_mb: int | None = None
+    gres: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    architecture: str | None = None  # as images name it: amd64, arm64
+    gpu: str | None = None
+    driver: str | None = None
+    capability: str | None = None
+    gpu_memory_mb: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qos:
+    """What a QOS lets one job have, and one user; None where it sets no limit (`sacctmgr show qos`)."""
+
+    name: str
+    max_time_s: int | None = None
+    max_submit: int | None = None  # tasks of one user in the queue
+    max_nodes: int | None = None  # this and the next: of one job
+    max_cpus: int | None = None
+    max_gpus: int | None = None
+    max_memory_mb: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +48,7 @@ class Partition:
     nodes: int | None = None
     cpus: int | None = None  # of its largest node
     memory_mb: int | None = None  # of its largest node
-    gres: tuple[str, ...] = ()  # as Slurm writes it, such as gpu:h100:8; of the node that has most
+    gres: tuple[str, ...] = ()  # as Slurm writes it, such as gpu:h100:8; of the node that has most of each
     features: tuple[str, ...] = ()
     max_time_s: int | None = None  # None: unlimited, or not told
     default_time_s: int | None = None
@@ -28,6 +59,9 @@ class Partition:
     driver: str | None = None  # of its GPUs, such as 550.54.15: as a node of it told, or a person
     capability: str | None = None  # of its GPUs, such as 9.0
     gpu_memory_mb: int | None = None
+    kinds: tuple[Kind, ...] = ()  # what its nodes are, told apart; empty: only the sums above are known
+    allow_accounts: tuple[str, ...] = ()  # empty: all
+    allow_qos: tuple[str, ...] = ()  # empty: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +74,8 @@ class Warned:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A target, by its name. What a person says of it and what was found out stand in one file, told apart by their
-    sections; a person's word counts.
+    """A target, by its name. What a person says of it and what was found out stand in two files beside each other
+    (launcher.profiles.files); a person's word counts.
 
     `shared` is a folder that the login node and all nodes see under the same path; `scratch` one of each node's own
     (None: images are run straight from the shared folder). `host` None means that this machine is a login node.
@@ -71,6 +105,11 @@ class Profile:
     accounting: bool = True  # sacct answers
     outbound: bool | None = None  # nodes reach the network outside; None: nobody has tried
     partitions: tuple[Partition, ...] = ()
+    accounts: tuple[str, ...] = ()  # that this user may charge; empty: not told
+    qoses: tuple[Qos, ...] = ()  # that this user may use; empty: not told
+    default_qos: str | None = None
+    enforced: tuple[str, ...] = ()  # AccountingStorageEnforce: associations, limits, qos ...
+    scratches: tuple[str, ...] = ()  # folders of the nodes' own disks that doctor could write
     slurm: str | None = None  # version
     cluster: str | None = None  # ClusterName
     seen: str | None = None  # when doctor last looked (RFC 3339, UTC)
@@ -82,14 +121,19 @@ class Profile:
 
 def from_json(told: Mapping[str, Any]) -> Profile:
     """Read a profile back; what a newer launcher has added is passed over. Raises KeyError or TypeError."""
-    known = {one.name for one in fields(Profile)}
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    values = {name: value for name, value in values.items() if name in known}
-    values["partitions"] = tuple(Partition(**tupled(one)) for one in told.get("partitions") or ())
-    values["warnings"] = tuple(Warned(**one) for one in told.get("warnings") or ())
-    return Profile(**values)
+    partitions = (
+        {**one, "kinds": tuple(made(Kind, kind) for kind in one.get("kinds") or ())}
+        for one in told.get("partitions") or ()
+    )
+    parts = {
+        "partitions": tuple(made(Partition, one) for one in partitions),
+        "qoses": tuple(made(Qos, one) for one in told.get("qoses") or ()),
+        "warnings": tuple(made(Warned, one) for one in told.get("warnings") or ()),
+    }
+    return made(Profile, {**told, **parts})
 
 
-def tupled(told: Mapping[str, Any]) -> dict[str, Any]:
-    known = {one.name for one in fields(Partition)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items() if name in known}
+def made(kind: type[T], told: Mapping[str, Any]) -> T:
+    """Make a value of a dataclass from JSON's own types; lists become tuples, unknown names are passed over."""
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{key: tuple(x) if isinstance(x, list) else x for key, x in told.items() if key in known})
