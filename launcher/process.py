@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.errors import ProcessError
@@ -39,6 +42,88 @@ def run(
     if check and done.returncode != 0:
         raise ProcessError(f"`{shlex.join(args[:3])}` ended with code {done.returncode}{last_lines(done)}", hint=hint)
     return done
+
+
+def pipe(
+    args: Sequence[str],
+    chunks: Iterable[bytes] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    hint: str | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end, feeding it `chunks` as they come, and return what it printed and its code.
+
+    A program that stops reading is no error by itself. Raises ProcessError when it can't be started or outlasts
+    `timeout_s` (seconds), and whatever `chunks` raises; it is ended then, as it is by an interrupt.
+    """
+    log.debug("pipe to %s", shlex.join(args))
+    try:
+        child = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    except OSError as e:
+        raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+    feeder = Feeder(child, chunks)
+    feeder.start()
+    try:
+        said, complained = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as e:
+        end(child)
+        raise ProcessError(f"`{args[0]}` did not end within {timeout_s:g} s", hint=hint) from e
+    except BaseException:
+        end(child)
+        raise
+    feeder.join()
+    if feeder.error:
+        raise feeder.error
+    return subprocess.CompletedProcess(args, child.returncode, said, complained)
+
+
+class Feeder(threading.Thread):
+    """Writes to a program's stdin while another thread reads what it prints."""
+
+    def __init__(self, child: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.child, self.chunks = child, chunks
+        self.stream, child.stdin = child.stdin, None  # so that `communicate` leaves it alone
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        assert self.stream is not None
+        try:
+            with self.stream:
+                for chunk in self.chunks:
+                    self.stream.write(chunk)
+        except BrokenPipeError:
+            return
+        except BaseException as e:
+            self.error = e
+            self.child.kill()
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Kill a program and take its exit code; what it has started may go on, and is not waited for."""
+    child.kill()
+    child.wait()
+    for stream in (child.stdout, child.stderr):
+        if stream:
+            stream.close()
+
+
+def attend(args: Sequence[str], *, hint: str | None = None) -> tuple[int, str]:
+    """Run a program that may ask the person at the terminal for something; return its exit code and its complaints.
+
+    It reads no stdin. Where stderr is a terminal the complaints go there and "" is returned. They go through a file
+    otherwise: what the program leaves running may hold it open. Raises ProcessError when the program is missing.
+    """
+    log.debug("attend %s", shlex.join(args))
+    with tempfile.TemporaryFile() as said:
+        stderr = None if os.isatty(2) else said
+        try:
+            code = subprocess.call(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
+        except OSError as e:
+            raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
 
 
 def start(

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isal import isal_zlib
-
 from launcher.errors import ImageError
 from launcher.image.tree import CHUNK_BYTES, Entry
 
@@ -32,6 +30,8 @@ def layer_chunks(entries: Iterable[Entry], checksums: dict[str, int] | None = No
 
     `checksums` is filled with the CRC-32 of every file, by path.
     """
+    from isal import isal_zlib  # here, because a login node makes a SIF of layers without it
+
     for entry in entries:
         yield headers(entry)
         if entry.kind == "file" and entry.content is not None:

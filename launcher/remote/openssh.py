@@ -1,0 +1,178 @@
+"""The system's own `ssh` as a Shell: one connection that all commands share and that outlives this process.
+
+The first command opens it, and may ask the person at the terminal for what only a person has, a one-time password
+say; it stays for PERSIST_S after its last use. Where ~/.ssh/config shares connections itself (ControlPath), that one is
+used. Source: ssh(1), ssh_config(5) of OpenSSH 8 and 9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from launcher.digest import sha256_bytes
+from launcher.errors import ProcessError, TargetError
+from launcher.process import attend, pipe, run
+from launcher.remote.host import Host, config_file, lost_way, no_way, parse
+from launcher.remote.model import Done
+from launcher.remote.words import command_line, without_mark
+
+PERSIST_S = 12 * 3600
+CONNECT_S = 30
+ALIVE_S, ALIVE_TIMES = 15, 4  # a way that says nothing for a minute is lost
+TROUBLE = 255  # ssh(1), exit status: an error of its own
+LONGEST_SOCKET = 90  # sun_path is 108 bytes on Linux and 104 elsewhere, and ssh adds 17 while it makes one
+ALWAYS = ("-T", "-x", "-a", "-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR")
+
+
+class OpenSSH:
+    """A Shell over `ssh`. `trips` counts the commands that went over the connection, the opening one included."""
+
+    def __init__(self, host: str, *, control: Path | None = None) -> None:
+        self.host: Host = parse(host)
+        self.where = self.host.name
+        self.control = control
+        self.connected = False
+        self.trips = 0
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What ssh itself makes of its files for this host; nobody is asked over the network."""
+        config = config_file()
+        args = ["ssh", *(["-F", config] if config else []), "-G", *self.host.words]
+        try:
+            told = run(args, timeout_s=CONNECT_S, hint='install OpenSSH\'s client, or take `transport = "fabric"`')
+        except ProcessError as e:
+            raise TargetError(f"ssh can't be asked of {self.where}: {e}", hint=e.problems[0].hint) from e
+        lines = told.stdout.decode(errors="replace").splitlines()
+        return {name: value for name, _, value in (line.partition(" ") for line in reversed(lines))}
+
+    @cached_property
+    def socket(self) -> Path:
+        """Where the shared connection is found: as the person's own settings say, else in a folder of ours."""
+        own = self.settings.get("controlpath", "none")
+        if own not in ("none", ""):
+            return Path(own)
+        who = sha256_bytes("\0".join([str(config_file()), *self.host.words]).encode())[:16]
+        return control_folder(self.control) / who
+
+    @cached_property
+    def options(self) -> list[str]:
+        """The options of every call. Where a person's settings say something of the kind, that counts; but a host
+        that nobody knows is never taken for the right one in silence."""
+        config = config_file()
+        said = self.settings
+        found = [*ALWAYS, *(["-F", config] if config else []), "-o", f"ControlPath={escaped(self.socket)}"]
+        if said.get("stricthostkeychecking") in ("no", "off", "false"):
+            found += ["-o", "StrictHostKeyChecking=ask"]
+        if said.get("serveraliveinterval", "0") == "0":
+            found += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
+        if said.get("connecttimeout", "none") in ("none", "0"):
+            found += ["-o", f"ConnectTimeout={CONNECT_S}"]
+        return [*found, "-o", "RemoteCommand=none"] if said.get("remotecommand", "none") != "none" else found
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] | None = None, timeout_s: float | None = None
+    ) -> Done:
+        """Run a command there: one round trip, besides the opening of the connection. Raises TargetError."""
+        line = command_line(argv)
+        self.connect()
+        self.trips += 1
+        args = ["ssh", *self.options, "-o", "ControlMaster=no", "-o", "BatchMode=yes", *self.host.words]
+        try:
+            done = pipe(
+                [*args, line.decode()], [stdin] if isinstance(stdin, bytes) else stdin or (), timeout_s=timeout_s
+            )
+        except ProcessError as e:
+            raise lost_way(self.host, f"no end within {timeout_s:g} s" if timeout_s else str(e)) from e
+        said, itself = without_mark(done.stderr)
+        if done.returncode < 0 or (done.returncode == TROUBLE and not itself):
+            self.connected = False
+            raise lost_way(self.host, said.decode(errors="replace"))
+        return Done(code=done.returncode, stdout=done.stdout, stderr=said)
+
+    def connect(self) -> None:
+        """Open the connection, unless it is open. Raises TargetError with what to do."""
+        if self.connected:
+            return
+        with one_at_a_time(self.socket):
+            if not self.is_open():
+                self.open()
+        self.connected = True
+
+    def is_open(self) -> bool:
+        with contextlib.suppress(ProcessError):
+            args = ["ssh", *self.options, "-O", "check", *self.host.words]
+            return run(args, check=False, timeout_s=CONNECT_S).returncode == 0
+        return False
+
+    def open(self) -> None:
+        """Run nothing, and leave the connection behind. What ssh asks a person, it asks at their terminal."""
+        self.trips += 1
+        talks = ["-o", "LogLevel=INFO"] if os.isatty(2) else []
+        args = ["ssh", *talks, *self.options, "-o", "ControlMaster=auto", *self.staying(), *batch()]
+        code, said = attend([*args, *self.host.words, "true"])
+        if code == TROUBLE:
+            raise no_way(self.host, said)
+
+    def staying(self) -> list[str]:
+        own = self.settings.get("controlpersist", "no")
+        return ["-o", f"ControlPersist={PERSIST_S}"] if own in ("no", "false") else []
+
+    def close(self) -> None:
+        """Leave the connection open for the next command of this person: a one-time password was its price."""
+        self.connected = False
+
+    def end(self) -> None:
+        """End the connection, for everybody who shares it."""
+        self.connected = False
+        with contextlib.suppress(ProcessError):
+            run(["ssh", *self.options, "-O", "exit", *self.host.words], check=False, timeout_s=CONNECT_S)
+
+
+def batch() -> list[str]:
+    """Return what keeps ssh from asking where there is nobody to answer."""
+    asked = os.environ.get("SSH_ASKPASS") and (
+        os.environ.get("DISPLAY") or os.environ.get("SSH_ASKPASS_REQUIRE") in ("force", "prefer")
+    )
+    return [] if asked or os.isatty(0) or os.isatty(2) else ["-o", "BatchMode=yes"]
+
+
+def escaped(path: Path) -> str:
+    """Write a path as ssh_config wants it, where % begins a token; quotes hold spaces together."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+def control_folder(own: Path | None = None) -> Path:
+    """Return a folder for sockets that belongs to this user and nobody else, with a short path.
+
+    Not below the home, which may be on a file system without sockets. Raises TargetError when somebody else made it.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = own or (Path(runtime) / "launcher-ssh" if runtime else Path(f"/tmp/launcher-ssh-{os.getuid()}"))
+    if len(os.fsencode(folder)) > LONGEST_SOCKET - 18:
+        folder = Path(f"/tmp/launcher-ssh-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise TargetError(
+            f"{folder} should be a folder that only you may enter, and it is not",
+            hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def one_at_a_time(socket: Path) -> Iterator[None]:
+    """Let one process open the connection while others wait: nobody is asked twice for a password."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            stream = held.enter_context(socket.with_name(f"{socket.name}.lock").open("wb"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
