@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, metavar="[RUN|SWEEP]")
 @store_option
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run, or the sweep, ends.")
+@click.option("--point", type=click.IntRange(0), help="Of a sweep, only this point (from 0).")
 @click.option("--attempt", type=click.IntRange(1), help="Only this attempt.")
 @click.option("--stdout", "only_out", is_flag=True, help="Only what went to stdout.")
 @click.option("--stderr", "only_err", is_flag=True, help="Only what went to stderr.")
@@ -29,20 +30,33 @@ def logs(
     run: str | None,
     store: str | None,
     follow: bool,
+    point: int | None,
     attempt: int | None,
     only_out: bool,
     only_err: bool,
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Print the logs of RUN (the newest without one), stdout and stderr in the order in which they came."""
+    """Print the logs of RUN (the newest without one), stdout and stderr in the order in which they came.
+
+    Those of a SWEEP come together, each line after the number of its point.
+    """
     from launcher import access, records
     from launcher.cli.runs import chosen
+    from launcher.cli.sweep_logs import of_point, sweep_lines
+    from launcher.cli.sweeps import named
     from launcher.records import logs as reading
     from launcher.records.logs import finished
 
     opened = access.open_to_read(store)
-    found = chosen(opened, store, run)
+    word = named(opened, store, run) if run else None
+    if word and word.sweep and word.is_sweep and point is None:
+        wanted = {name for name, only in (("stdout", only_out), ("stderr", only_err)) if only}
+        for data in sweep_lines(opened, store, word.sweep, follow, attempt, wanted, timestamps, as_json):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return
+    found = of_point(opened, word, point) or chosen(opened, store, run)
     if follow:
         lines = reading.follow(opened, found, lambda: finished(records.load(opened, found)), attempt=attempt)
     else:

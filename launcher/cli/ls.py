@@ -9,9 +9,11 @@ import click
 from launcher.cli.listing import age, duration, number, print_table, store_option
 from launcher.cli.output import json_option, print_json
 from launcher.cli.runs import filter_options, index_options, listed
+from launcher.errors import UsageError
 
 if TYPE_CHECKING:
     from launcher.records.brief import Brief
+    from launcher.records.runs import Runs
 
 HEADS = ("RUN", "NAME", "STATE", "BEGAN", "TOOK", "PARAMETERS", "METRICS")
 SHOWN = 3  # metrics in a row
@@ -22,6 +24,7 @@ SORTS = ("began", "ended", "took", "name", "state")
 @click.command()
 @store_option
 @filter_options
+@click.option("--sweep", metavar="SWEEP", help="Only runs of this sweep, those that have begun.")
 @click.option("--sort", type=click.Choice(SORTS), default="began", show_default=True, help="Newest or longest first.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
 @click.option("--all", "every", is_flag=True, help="All of them.")
@@ -32,6 +35,7 @@ def ls(
     name: str | None,
     state: tuple[str, ...],
     since: float | None,
+    sweep: str | None,
     sort: str,
     limit: int,
     every: bool,
@@ -41,8 +45,10 @@ def ls(
 ) -> None:
     """List runs, newest first."""
     with listed(store, offline=offline, refresh=refresh) as runs:
-        most = None if every or sort != "began" else limit
+        of = planned(runs, sweep) if sweep else None
+        most = None if every or sort != "began" or of else limit
         found = runs.select(name=name, states=state, since=since, limit=most)
+        found = found if of is None else [told for told in found if told.run in of]
         whole = len(found) if most is None or len(found) < limit else runs.count(name=name, states=state, since=since)
         found = found if sort == "began" else sorted_by(sort, found)
         found = found if every else found[:limit]
@@ -54,6 +60,15 @@ def ls(
             click.echo(
                 f"{whole - len(found)} {'others' * (sort != 'began') or 'older ones'} are not shown: --all", err=True
             )
+
+
+def planned(runs: Runs, prefix: str) -> frozenset[str]:
+    """Return the run ids of a sweep. Raises UsageError when there is none of that beginning."""
+    from launcher.records import sweeps
+
+    if runs.store is None:
+        raise UsageError("which runs a sweep has stands in the store", hint="leave `--offline` out")
+    return frozenset(sweeps.plan(runs.store, sweeps.find(runs.store, prefix)).runs)
 
 
 def sorted_by(sort: str, found: list[Brief]) -> list[Brief]:

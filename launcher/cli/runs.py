@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 STATES = ("queued", "running", "succeeded", "failed", "killed", "refused", "unknown")
 MOST_WRONG = 5  # runs that can't be read are told of by name
-RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[a-z2-7]{6}")
+RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[a-z2-7]{6}(-\d{5,})?")  # the runs of a sweep end in their point
 SINCE_HINT = "write a time span such as 90m or 2d, or a moment in UTC such as 2026-01-31 or 2026-01-31T12:00"
 
 

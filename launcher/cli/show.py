@@ -17,19 +17,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, metavar="[RUN|SWEEP]")
 @click.option("--curve", "curves", multiple=True, metavar="METRIC", help="Draw a metric by its steps instead.")
 @store_option
 @json_option
 def show(run: str | None, curves: tuple[str, ...], store: str | None, as_json: bool) -> None:
     """Show the record of RUN: who, what, how, and what came of it.
 
-    The beginning of its id is enough; without one it is the newest run.
+    The beginning of its id is enough; without one it is the newest run. Of a SWEEP, or of a point of one that has not
+    begun, its plan is shown.
     """
     from launcher import access, records
     from launcher.cli.runs import chosen
+    from launcher.cli.sweep_show import show_planned
+    from launcher.cli.sweeps import named
 
     opened = access.open_to_read(store)
+    if run and show_planned(opened, store, named(opened, store, run), as_json):
+        return
     record = records.load(opened, chosen(opened, store, run))
     if curves:
         print_curves(opened, record, curves, as_json)

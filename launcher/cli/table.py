@@ -34,6 +34,7 @@ class Column:
 
 
 @click.command()
+@click.argument("sweep", required=False)
 @store_option
 @filter_options
 @click.option("--param", "params", multiple=True, metavar="NAME", help="Only this parameter (may be repeated).")
@@ -44,6 +45,7 @@ class Column:
 @index_options
 @json_option
 def table(
+    sweep: str | None,
     store: str | None,
     name: str | None,
     state: tuple[str, ...],
@@ -59,10 +61,14 @@ def table(
 ) -> None:
     """Compare runs: a row for each, columns for the parameters that differ and for metrics.
 
-    Newest first, or with --best the best by the first metric.
+    Newest first, or with --best the best by the first metric. Of a SWEEP there is a row for each point, in their order,
+    also for those that have not begun.
     """
-    with listed(store, offline=offline, refresh=refresh) as runs:
-        found = runs.select(name=name, states=state, since=since)
+    if sweep:
+        found = of_sweep(sweep, store, name, state, since, offline, refresh)
+    else:
+        with listed(store, offline=offline, refresh=refresh) as runs:
+            found = runs.select(name=name, states=state, since=since)
     check(found, params, metrics, best)
     if best:
         found = ranked(found, metrics[0], best)
@@ -74,6 +80,28 @@ def table(
         print_csv(found, columns)
     else:
         print_people(found, columns)
+
+
+def of_sweep(
+    word: str,
+    place: str | None,
+    name: str | None,
+    states: Sequence[str],
+    since: float | None,
+    offline: bool,
+    refresh: bool,
+) -> list[Brief]:
+    """Return what a list tells of each point of a sweep. Raises UsageError."""
+    from launcher import access
+    from launcher.cli.sweeps import tell, viewed
+    from launcher.records import sweeps
+
+    if name is not None or since is not None:
+        raise UsageError("--name and --since choose among all runs", hint="a sweep's table has all its points")
+    opened = access.open_to_read(place)
+    with viewed(opened, place, sweeps.find(opened, word), offline=offline, refresh=refresh) as view:
+        tell(view.notes)
+        return [point.brief for point in view.standing.points if not states or point.state in states]
 
 
 def check(found: Sequence[Brief], params: Sequence[str], metrics: Sequence[str], best: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,12 @@ class Runs:
         if not self.fresh:
             return len(self.select(name=name, states=states, since=since))
         return self.safely(lambda: self.index.count(*condition(name, states, since)))
+
+    def states(self, first: str, last: str) -> dict[str, int]:
+        """Return how many runs whose ids are from `first` to `last` are in each state that there is one in."""
+        where, ends = "run >= ? AND run <= ?", [keys.quoted(first), keys.quoted(last)]
+        told = [self.told(row).state for row in self.safely(lambda: self.index.rows(where, ends))]
+        return dict(Counter(sorted(told)))
 
     def find(self, prefix: str | None) -> str:
         """Return the run whose id begins with `prefix`, or the newest. Raises UsageError when it isn't exactly one."""

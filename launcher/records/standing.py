@@ -170,7 +170,8 @@ def begun(told: Brief, word: str, sight: Sight | None) -> tuple[str, str | None]
 
 def made_up(plan: Plan, index: int, run: str, state: str, reason: str | None) -> Brief:
     """Return what a list tells of a run that has not begun."""
-    return Brief(run=run, name=plan.name, state=state, reason=reason, params=plan.params(index))
+    params = {**plan.shared.params, **plan.params(index)}
+    return Brief(run=run, name=plan.name, state=state, reason=reason, who=plan.who, params=params)
 
 
 def to_do(found: Standing, *, cancelled: bool = False) -> tuple[int, ...]:
