@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,13 +91,13 @@ def only(found: Sequence[str], word: str) -> str:
 def sweep_of(store: Store, run: str) -> str | None:
     """Return the sweep that a run is a point of; None where it is none, or its job is gone."""
     from launcher.errors import ObjectMissingError
-    from launcher.job import from_json
     from launcher.store import keys
 
     try:
-        return from_json(store.get(keys.job(run))).sweep
-    except ObjectMissingError:
+        told = json.loads(store.get(keys.job(run)))
+    except (ObjectMissingError, ValueError):
         return None
+    return told.get("sweep") if isinstance(told, dict) else None
 
 
 @dataclass(frozen=True, kw_only=True)
