@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
 
 NEAREST = 5
-RUN = re.compile(r"\d{8}-\d{6}-")  # how run ids begin
+RUN = re.compile(r"\d{8}-\d{6}-.")  # how run ids begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ def named(store: Store, place: str | None, word: str) -> Named:
         return Named(sweep=word)
     runs = beginnings(store, place, word)
     if found and not runs:
-        return Named(sweep=only(found, word))
+        return Named(sweep=only(word, sweeps=found))
     if not runs:
         return planned(store, word)
-    run = only([*found, *runs], word)
+    run = only(word, sweeps=found, runs=runs)
     return Named(run=run, sweep=sweep_of(store, run))
 
 
@@ -75,17 +75,19 @@ def planned(store: Store, word: str) -> Named:
     if not found:
         hint = "`launcher ls` lists the runs, `launcher status` the sweeps"
         raise UsageError(f"no run or sweep in {store.url} begins with `{word}`", hint=hint)
-    run = only(list(found), word)
+    run = only(word, runs=list(found))
     return Named(run=run, sweep=found[run], begun=False)
 
 
-def only(found: Sequence[str], word: str) -> str:
+def only(word: str, *, sweeps: Sequence[str] = (), runs: Sequence[str] = ()) -> str:
     """Return the one that was found. Raises UsageError when there are several."""
+    found, mixed = [*sweeps, *runs], bool(sweeps and runs)
     if len(found) == 1:
         return found[0]
     some = "\n  ".join(found[:NEAREST])
     more = f"\n  and {len(found) - NEAREST} more" if len(found) > NEAREST else ""
-    raise UsageError(f"{len(found)} runs and sweeps begin with `{word}`:\n  {some}{more}", hint="write more of it")
+    what = "runs and sweeps" if mixed else "sweeps" if sweeps else "runs"
+    raise UsageError(f"{len(found)} {what} begin with `{word}`:\n  {some}{more}", hint="write more of the id")
 
 
 def sweep_of(store: Store, run: str) -> str | None:
