@@ -175,9 +175,8 @@ def skipped(name: str, info: str) -> bool:
     """Tell what is never installed: byte code, and files of the `.dist-info` that tell of another installation."""
     if "__pycache__/" in name and "__pycache__" in name.split("/"):
         return True
-    return name in {
-        f"{info}/{drop}" for drop in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json")
-    }
+    folder, _, file = name.rpartition("/")
+    return folder == info and file in NOT_INSTALLED
 
 
 def script(module: str, attribute: str) -> bytes:

@@ -137,8 +137,3 @@ def sizes(old: Item, new: Item) -> str:
 
 def same_bytes(old: Item, new: Item) -> bool:
     return (old.target, old.sha256) == (new.target, new.sha256)
-
-
-def same_size(old: Item, new: Item) -> bool:
-    """Compare with a list that tells no digests."""
-    return old.target == new.target and old.size == new.size

@@ -31,7 +31,6 @@ FORM = "LAUNCHER_APPTAINER_IMAGE"
 ENVIRONMENT = "/.singularity.d/env"
 HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")
 CALL_S = 20
-PROBLEM = 255  # what Apptainer ends with when it failed itself; a program may end so too
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 BOOT = """import sys
 sys.path.append(sys.argv[1])
