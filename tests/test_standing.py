@@ -119,6 +119,27 @@ def test_what_was_cancelled_is_not_sent_again_by_itself(
     assert to_do(found, cancelled=True) == ((0,) if state == "cancelled" else ())
 
 
+@pytest.mark.parametrize(
+    ("run", "scheduler", "state"),
+    [
+        (None, None, "waiting"),
+        (None, "unknown", "waiting"),
+        (None, "gone", "waiting"),
+        (None, "pending", "queued"),
+        ("running", None, "running"),
+        ("failed", None, "failed"),
+    ],
+)
+def test_a_submission_that_waits_is_gone_on_with_and_never_sent_anew(
+    run: str | None, scheduler: str | None, state: str
+) -> None:
+    of = made()
+    briefs = {of.runs[0]: Brief(run=of.runs[0], state=run)} if run else {}
+    seen = None if scheduler is None else {0: Seen(scheduler)}
+    found = standing(of, Known(briefs=briefs, seen=seen, sent={0}, held={0}))
+    assert found.points[0].state == state and to_do(found, cancelled=True) == () and not failed(found)
+
+
 def test_a_silent_scheduler_never_makes_anything_run_twice() -> None:
     for run in (None, "queued", "running", "unknown", "failed", "killed", "refused", "succeeded"):
         found = one(run, None)

@@ -5,7 +5,7 @@
 | succeeded, failed, killed, refused | the run's own events say so, and nothing is on its way that would change it |
 | running | the run says so, or the scheduler says that its task runs |
 | queued | it is in the scheduler's queue, for the first time or again |
-| waiting | nobody has submitted it yet: the site's limit, or a submit that was cut short |
+| waiting | it has not come to the scheduler yet: the site's limit, or a submit that was cut short |
 | cancelled | somebody said that it is not wanted any more, before it succeeded |
 | lost | it was submitted, the scheduler surely has it no more, and the store shows no end |
 | unknown | it was submitted, and nobody answers who could tell more |
@@ -85,13 +85,14 @@ class Standing:
 class Known:
     """What was found out of a sweep: of the scheduler first, of the store then, so that `gone` is the last word.
 
-    `seen` is None where the scheduler was not asked or did not answer; `sent` are points that some submission has;
-    `done` maps digests of points to the runs that finished them.
+    `seen` is None where the scheduler was not asked or did not answer; `sent` are points that some submission has,
+    `held` those of submissions that have not come to the scheduler, as far as anybody knows; `done` maps digests of points to the runs that finished them.
     """
 
     briefs: Mapping[str, Brief] = field(default_factory=dict)
     seen: Mapping[int, Sight] | None = None
     sent: Collection[int] = ()
+    held: Collection[int] = ()
     cancelled: Collection[int] = ()
     done: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, Brief] = field(default_factory=dict)  # of runs of other sweeps that `done` names
@@ -110,7 +111,8 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
     if done is not None and done != run and (told is None or told.state != "succeeded"):
         brief = known.others.get(done) or made_up(plan, index, done, "succeeded", None)
         return Stand(index=index, run=done, state="succeeded", live=live, begun=True, by=done, brief=brief)
-    state, reason = judged(told, sight, index in known.sent, index in known.cancelled)
+    sent = index in known.sent and not (index in known.held and live is None)
+    state, reason = judged(told, sight, sent, index in known.cancelled)
     brief = made_up(plan, index, run, state, reason) if told is None else told
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
     return Stand(index=index, run=run, state=state, reason=reason, live=live, begun=told is not None, brief=brief)
@@ -121,8 +123,8 @@ def in_queue(known: Known, index: int) -> tuple[bool | None, Sight | None]:
     if index not in known.sent:
         return False, None
     sight = known.seen.get(index) if known.seen is not None else None
-    if sight is None or sight.state == "unknown":
-        return None, sight
+    if sight is None or sight.state == "unknown" or (index in known.held and sight.state == "gone"):
+        return None, None if index in known.held else sight
     return sight.state in IN_QUEUE, sight
 
 

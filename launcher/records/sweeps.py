@@ -91,14 +91,20 @@ def finished(store: Store, of: Plan, briefs: Mapping[str, Brief]) -> dict[str, s
 
 
 def read(
-    store: Store, runs: Runs, of: Plan, *, seen: Mapping[int, Sight] | None = None, sent: Collection[int] = ()
+    store: Store,
+    runs: Runs,
+    of: Plan,
+    *,
+    seen: Mapping[int, Sight] | None = None,
+    sent: Collection[int] = (),
+    held: Collection[int] = (),
 ) -> Standing:
     """Say where a sweep stands, by the index of runs, which must be up to date and asked after the scheduler was."""
     briefs = {told.run: told for told in runs.get(of.runs)}
     done = finished(store, of, briefs)
     others = {told.run: told for told in runs.get(sorted(set(done.values()) - set(of.runs)))}
-    mine = frozenset(sent)
-    known = Known(briefs=briefs, seen=seen, sent=mine, cancelled=cancelled(store, of.sweep), done=done, others=others)
+    marked = cancelled(store, of.sweep)
+    known = Known(briefs=briefs, seen=seen, sent=sent, held=held, cancelled=marked, done=done, others=others)
     return standing(of, known)
 
 

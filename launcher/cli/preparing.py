@@ -1,0 +1,191 @@
+"""From a spec to a plan and the things that it names, for a target that is another machine: nothing is sent yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import ObjectMissingError, TargetError, UsageError
+from launcher.store import folder_of, keys
+
+if TYPE_CHECKING:
+    from launcher.cache import Cache
+    from launcher.image import Image
+    from launcher.job import Job
+    from launcher.job.sweeps import Plan
+    from launcher.lock import Lock
+    from launcher.profiles import Profile
+    from launcher.progress import Progress
+    from launcher.spec.model import Spec
+    from launcher.store.access import Access
+    from launcher.store.objects import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freight:
+    """What the nodes need of a plan, as it lies on this machine. `code` is the archive, `data` maps names to paths."""
+
+    image: Image
+    code: Path
+    data: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A plan that is ready to be submitted; `lock` and `patch` are kept in the store before that."""
+
+    plan: Plan
+    freight: Freight
+    lock: Lock
+    patch: tuple[str, Path] | None = None
+
+
+def refuse_unreachable_store(profile: Profile, access: Access) -> None:
+    """Raise TargetError for a store in a folder that the nodes surely or probably don't see.
+
+    A node would make an empty folder of that name, and believe that it is the store.
+    """
+    folder = folder_of(access.url)
+    if folder is None:
+        if access.url.startswith("memory:"):
+            raise TargetError("a store in memory is this process's alone", hint="name a bucket, or a shared folder")
+        return
+    hint = f"name a bucket by --store or `store:`, or a folder below {profile.shared}"
+    if profile.host is not None:
+        raise TargetError(f"the store {folder} is a folder of this machine, and {profile.name} is another", hint=hint)
+    if not same_file_system(Path(folder), Path(profile.shared)):
+        raise TargetError(f"the store {folder} is not on the file system that the nodes share", hint=hint)
+
+
+def same_file_system(one: Path, other: Path) -> bool:
+    """Tell whether two folders, or what is nearest above them, are on one file system, or one is in the other."""
+    if one.resolve().is_relative_to(other.resolve()):
+        return True
+    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
+
+
+def nearest(folder: Path) -> Path:
+    folder = folder.absolute()
+    return folder if folder.exists() else nearest(folder.parent)
+
+
+def prepared(
+    path: Path | None,
+    words: Sequence[str],
+    profile: Profile,
+    spec_and_lock: tuple[Spec, Lock],
+    opened: Store,
+    access: Access,
+    cache: Cache,
+    progress: Progress,
+) -> Ready:
+    """Build the image, take the snapshot of the code, bring the inputs, and plan the points.
+
+    Raises TargetError, before anything is built, with every reason why the target can't serve the spec.
+    """
+    from launcher.cli import execution, inputs, interpreter, pipeline
+    from launcher.code import snapshot
+    from launcher.job import overridden, plan
+    from launcher.job.sweeps import Plan
+    from launcher.lock import digest
+    from launcher.records.writing import user
+    from launcher.sweep import expand
+
+    spec, lock = spec_and_lock
+    points, overrides = expand(spec), overridden(words, spec.params)
+    now, entropy = execution.moment()
+    pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
+
+    def planned(image: str, code: str) -> list[Job]:
+        data = {name: pin.sha256 for name, pin in pins.items()}
+        made = {"lock": digest(lock), "image": image, "code": code}
+        return plan(spec, **made, now=now, entropy=entropy, data=data, overrides=overrides, gpu=lock.gpu, points=points)
+
+    refuse_unfit(planned("", "")[0], lock, profile)
+    found = inputs.bring(pins, sources, cache, opened, progress)
+    image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
+    interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
+    code = snapshot(inputs.code_of(spec, progress), cache, skip=execution.store_folder(access))
+    for note in code.notes:
+        progress.note(note)
+    made = Plan.of(planned(image.id, code.digest), spec, when=now, who=user(), code_facts=code.facts())
+    freight = Freight(image=image, code=code.archive, data=inputs.paths(found))
+    return Ready(plan=made, freight=freight, lock=lock, patch=code.patch)
+
+
+def refuse_unfit(job: Job, lock: Lock, profile: Profile) -> None:
+    """Raise TargetError with every reason why a target can't serve a job."""
+    from launcher.profiles.fit import refusals
+
+    if problems := refusals(job, lock.gpu, profile):
+        raise TargetError.of(problems)
+
+
+def keep(ready: Ready, opened: Store) -> None:
+    """Put into the store what records name by digest: the lock, the code, its patch."""
+    from launcher.cli import execution
+    from launcher.lock import dumps
+
+    job = ready.plan.shared
+    execution.keep(opened, keys.lock(job.lock), dumps(ready.lock).encode())
+    for sha256, archive in [(job.code, ready.freight.code), *([ready.patch] if ready.patch else [])]:
+        execution.keep(opened, keys.artifact(sha256), archive)
+
+
+def settled(made: Plan, opened: Store, again: bool) -> Plan:
+    """Write the plan, and return it or the one that is there already for the same points; `again` makes a new sweep."""
+    from launcher.records import sweeps
+
+    if not again:
+        return sweeps.settle(opened, made)
+    number = 2
+    while opened.exists(keys.plan(made.numbered(number).sweep)):
+        number += 1
+    return sweeps.settle(opened, made.numbered(number))
+
+
+def brought_back(plan: Plan, opened: Store, cache: Cache, progress: Progress, given: Mapping[str, Path]) -> Freight:
+    """Bring back what a plan names, from its lock and its code in the store, for a sweep that is taken up again.
+
+    Raises a LauncherError of what is missing or different.
+    """
+    from launcher.cli import pipeline
+    from launcher.cli.inputs import paths
+    from launcher.cli.rerun import code_archive, data_of
+    from launcher.errors import LockError, StoreError
+    from launcher.fetch import base_sources, default_sources
+    from launcher.lock import loads
+    from launcher.vault import VaultSource
+
+    job = plan.shared
+    try:
+        lock = loads(opened.get(keys.lock(job.lock)).decode(), f"the lock of {plan.sweep}")
+    except ObjectMissingError as e:
+        raise StoreError(f"the lock of {plan.sweep} is not in {opened.url}", hint="submit its spec again") from e
+    sources = [VaultSource(opened), *default_sources(), *base_sources(lock)]
+    image = pipeline.built(lock, cache, progress, sources=sources)
+    if image.id != job.image:
+        raise LockError(f"the lock of {plan.sweep} gives the image {image.id}, and it was planned with {job.image}")
+    found = data_of(job, lock, given, cache, opened, progress)
+    return Freight(image=image, code=code_archive(job, opened, cache), data=paths(found))
+
+
+def refuse_wrong_kind(profile: Profile) -> None:
+    if profile.kind != "slurm":
+        hint = "`launcher target list` shows what there is"
+        raise UsageError(f"{profile.name} is no Slurm cluster (it is {profile.kind})", hint=hint)
+
+
+def with_store(spec: Spec, place: str | None, profile: Profile) -> Spec:
+    """Return the spec with the store that counts: the command line's, the spec's, the target's."""
+    return replace(spec, store=place or spec.store or profile.store)
+
+
+def owner() -> int:
+    return os.getuid()
+
+
+Facts = Mapping[str, Any]
