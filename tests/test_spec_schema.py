@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from launcher.spec import nodes
-from launcher.spec.keys import KEYS, LATER, SYNONYMS
+from launcher.spec.keys import KEYS, SYNONYMS
 from launcher.spec.loader import loads
-from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Keep, Resources, Spec
+from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Keep, Resources, Spec, Sweep
 from launcher.spec.schema import example, json_schema, reference
 
 GOLDEN = Path(__file__).parent / "golden" / "spec"
@@ -55,14 +55,6 @@ def test_most_bad_specs_are_seen_in_the_editor_already() -> None:
     assert len(FIT_FOR_THE_SCHEMA) >= 30
 
 
-def test_every_key_that_comes_later_is_refused_and_described() -> None:
-    for later in LATER:
-        spec: dict[str, Any] = {"name": "a", "run": "x"}
-        section, _, name = later.path.rpartition(".")
-        (spec.setdefault(section, {}) if section else spec)[name] = "x"
-        assert not VALIDATOR.is_valid(spec)
-
-
 def test_every_key_has_a_field_of_the_model_and_every_field_a_key() -> None:
     fields = {f"{prefix}{name}" for prefix, model in MODELS.items() for name in model.__dataclass_fields__}
     keys = {f"{key.section}.{key.field}" if key.section else key.field for key in KEYS}
@@ -77,13 +69,21 @@ MODELS: dict[str, Any] = {
     "gpu.": GpuSpec,
     "keep.": Keep,
     "resources.": Resources,
+    "sweep.": Sweep,
 }
 
 
 def test_synonyms_lead_to_keys_and_hide_none() -> None:
     paths = {key.path for key in KEYS}
     assert set(SYNONYMS.values()) <= paths
-    for section in ("", "image", "code", "resources", "gpu"):  # where one would be found before the key that it hides
+    for section in (
+        "",
+        "image",
+        "code",
+        "resources",
+        "gpu",
+        "sweep",
+    ):  # where one would be found before the key that it hides
         assert not set(SYNONYMS) & {key.name for key in KEYS if key.section == section}
 
 
@@ -92,7 +92,8 @@ def test_every_example_loads(key: Any, tmp_path: Path) -> None:
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     (tmp_path / "Containerfile").write_text("FROM scratch\n")
     needed = {"name": "name: a", "run": "run: 'true'"}
-    params = ["params: {lr: 1}"] if key.path == "run" else []
+    (tmp_path / "points.csv").write_text("lr,hidden\n0.1,16\n")
+    params = ["params: {lr: 1, hidden: 8}"] if key.path == "run" or key.section == "sweep" else []
     lines = [*(line for path, line in needed.items() if path != key.path), *params, *example(key)]
     loads("\n".join(lines), tmp_path / "experiment.yaml")
 

@@ -13,7 +13,7 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
 
     Raises UsageError that tells of every word that is no such pair, or names no parameter of the spec.
     """
-    from launcher.spec.scalars import meaning, trap
+    from launcher.spec.scalars import word_meaning, word_trap
 
     found: dict[str, Param] = {}
     problems: list[Problem] = []
@@ -25,10 +25,10 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
             problems.append(Problem(message=f"`-p {word}` is no name=value"))
         elif name not in params:
             problems.append(Problem(message=f"the spec has no parameter `{name}`", hint=known(name, params)))
-        elif (text[:1] not in "'\"" or not text) and (reason := trap(text)):
+        elif reason := word_trap(text):
             problems.append(Problem(message=f"-p {word}: {reason}"))
         else:
-            found[name] = quoted(text) if text[:1] in ("'", '"') else meaning(text)
+            found[name] = word_meaning(text)
     if problems:
         raise UsageError.of(problems)
     return found
@@ -37,19 +37,6 @@ def overridden(words: Iterable[str], params: Mapping[str, Param]) -> dict[str, P
 def is_utf8(text: str) -> bool:
     """Tell whether a word of the command line was UTF-8: other bytes arrive as lone surrogates (PEP 383)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def quoted(text: str) -> str:
-    """Return what a quoted YAML scalar means; text that only begins with a quote is itself."""
-    if len(text) < 2 or text[-1] != text[0]:
-        return text
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if isinstance(value, str) else text
 
 
 def known(name: str, params: Mapping[str, Param]) -> str:

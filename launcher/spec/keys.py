@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.spec import environment, gpu, pip, workload
+from launcher.spec import distributions, environment, gpu, pip, points, points_file, workload
 from launcher.spec.forms import Form, amount, integer, one_of
 from launcher.spec.units import size_bytes, time_seconds
 
@@ -32,14 +32,6 @@ class Key:
     @property
     def name(self) -> str:
         return self.path.rpartition(".")[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Later:
-    """A key that a later version will understand; until then it is refused, and `hint` says what to do."""
-
-    path: str
-    hint: str
 
 
 def key(path: str, form: Form | None, says: str, default: str | None, example: str, field: str = "") -> Key:
@@ -285,10 +277,75 @@ KEYS: tuple[Key, ...] = (
         "no limit",
         "200M",
     ),
-)
-
-LATER: tuple[Later, ...] = (
-    Later(path="sweep", hint="write one value for each parameter, and run the spec once for each point"),
+    key(
+        "sweep",
+        None,
+        "Many points: runs that differ in parameters, for `launcher submit`. Points of several sources are multiplied, "
+        "in the order grid, zip, list, random, file; the first changes slowest. See [sweeps](sweeps.md).",
+        "one run",
+        "",
+    ),
+    key(
+        "sweep.grid",
+        points.GRID,
+        "Every combination of these values; the last parameter changes fastest. `seed` sets the run's seed, here and "
+        "in the other sources, unless `params` has a parameter of that name.",
+        "none",
+        "{lr: [0.1, 0.01], hidden: [16, 32]}",
+    ),
+    key(
+        "sweep.zip",
+        points.ZIP,
+        "Lists of equal lengths: their first values are the first point, and so on.",
+        "none",
+        "{lr: [0.1, 0.01], hidden: [16, 32]}",
+    ),
+    key(
+        "sweep.list",
+        points.LIST,
+        "Points, each with the parameters that it sets; the others are as in `params`.",
+        "none",
+        "[{lr: 0.1}, {lr: 0.01, hidden: 32}]",
+    ),
+    key(
+        "sweep.random",
+        distributions.RANDOM,
+        "`count` points that are drawn, the same ones for the same `seed` (0 when left out). A parameter has one of "
+        "`uniform`, `log_uniform`, `int_uniform`, `int_log_uniform: [lowest, highest]`, `normal`, `log_normal: [mean, "
+        "deviation]` with or without a `step`, or `choice: [...]` with or without `weights: [...]`.",
+        "none",
+        "{count: 20, seed: 1, lr: {log_uniform: [1e-4, 1e-1]}, hidden: {choice: [16, 32]}}",
+    ),
+    key(
+        "sweep.file",
+        points_file.FILE,
+        "A file of points: a .csv table whose first line names parameters, .jsonl with an object a line, .json or "
+        ".yaml with a list. Values mean what they mean in `params`.",
+        "none",
+        "points.csv",
+    ),
+    key(
+        "sweep.max_parallel",
+        integer("a number of points, 1 or more", 1),
+        "How many points run at once, at most.",
+        "what the target lets in",
+        "16",
+    ),
+    key(
+        "sweep.pack",
+        integer("a number of points, from 1 to 64", 1, 64),
+        "How many points share one allocation, for short ones; `resources` is what each of them gets.",
+        "1",
+        "4",
+    ),
+    key(
+        "retries",
+        integer("a number from 0 to 100", 0, 100),
+        "How often a command that failed is run again, as the next attempt. Preemption, time limits and lost nodes are "
+        "no failures of the command, and are not counted.",
+        "0",
+        "1",
+    ),
 )
 
 # What other tools of this field call the same thing.
@@ -304,4 +361,7 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("walltime", "timeout"), "resources.time"),
     **dict.fromkeys(("mem", "ram"), "resources.memory"),
     **dict.fromkeys(("artifacts", "results"), "outputs"),
+    **dict.fromkeys(("matrix", "search_space", "points"), "sweep"),
+    **dict.fromkeys(("max_concurrent", "throttle"), "sweep.max_parallel"),
+    **dict.fromkeys(("max_retries", "retry"), "retries"),
 }

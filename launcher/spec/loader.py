@@ -9,10 +9,11 @@ from typing import Any
 from launcher.errors import Problem, SpecError, Where
 from launcher.spec import command, nodes
 from launcher.spec.forms import is_empty
-from launcher.spec.keys import KEYS, LATER, SYNONYMS, Key
+from launcher.spec.keys import KEYS, SYNONYMS, Key
 from launcher.spec.model import Build, CodeSpec, GpuSpec, ImageSpec, Keep, Resources, Spec
 from launcher.spec.nodes import Entry
 from launcher.spec.reading import Reading, nearest, said
+from launcher.spec.sweep import assembled, check_sweep
 
 MAX_BYTES = 1 << 17  # a parser in Python takes seconds for more
 
@@ -31,19 +32,25 @@ def loads(text: str, path: str | Path) -> Spec:
         fields = read_section(root, "", reading)
         check_command(root, fields, reading)
         check_image(root, reading)
+        check_sweep(fields, [entry.key for entry in written_params(root)], reading)
         if not reading.problems:
             return assemble(fields, file)
     elif not reading.problems:
         what = "empty" if root is None or is_empty(root) else f"{said(root)}, not a mapping of keys"
         hint = "it needs `name` and `run`; `launcher init` writes a start"
         reading.add(Where(file=str(path)), f"the spec is {what}", hint)
-    raise SpecError.of(in_order(reading.problems))
+    raise SpecError.of(in_order(reading.problems, str(path)))
 
 
-def in_order(problems: list[Problem]) -> list[Problem]:
-    """Return problems in the order in which a reader of the file meets them, each once."""
+def in_order(problems: list[Problem], file: str) -> list[Problem]:
+    """Return problems in the order in which a reader of the file meets them, each once; then those of other files."""
     unique = list(dict.fromkeys(problems))
-    return sorted(unique, key=lambda p: ((p.where and p.where.line) or 0, (p.where and p.where.column) or 0))
+    return sorted(unique, key=lambda problem: place(problem, file))
+
+
+def place(problem: Problem, file: str) -> tuple[bool, int, int]:
+    where = problem.where
+    return bool(where and where.file != file), (where and where.line) or 0, (where and where.column) or 0
 
 
 def read_text(path: str | Path) -> str:
@@ -114,11 +121,8 @@ def read_key(key: Key, entry: Entry, reading: Reading) -> Any:
 
 
 def refuse(entry: Entry, section: str, known: list[str], reading: Reading) -> None:
-    """Tell that a key is not known, or not yet, or belongs elsewhere."""
-    path = f"{section}.{entry.key}" if section else entry.key
-    if hint := next((later.hint for later in LATER if later.path == path), None):
-        reading.add(entry.where, "the key is not supported yet", hint)
-    elif synonym := SYNONYMS.get(entry.key):
+    """Tell that a key is not known, or belongs elsewhere."""
+    if synonym := SYNONYMS.get(entry.key):
         reading.add(entry.where, "unknown key", f"did you mean {synonym}?")
     elif near := nearest(entry.key, known):
         reading.add(entry.where, "unknown key", f"did you mean {f'{section}.' if section else ''}{near}?")
@@ -140,14 +144,17 @@ def check_image(root: nodes.Mapping, reading: Reading) -> None:
 def check_command(root: nodes.Mapping, fields: dict[str, Any], reading: Reading) -> None:
     """Check the places of `run` against the parameters, and the parameters against each other."""
     entries = {entry.key: entry for entry in root.entries}
-    params = entries.get("params")
-    # Names come from the nodes, so that a parameter with a bad value is not called unknown as well.
-    written = params.value.entries if params and isinstance(params.value, nodes.Mapping) else ()
-    names = [entry.key for entry in written]
+    written = written_params(root)
     if "run" in fields:
-        for mistake in command.mistakes(fields["run"], names):
+        for mistake in command.mistakes(fields["run"], [entry.key for entry in written]):
             reading.add(entries["run"].value.where, mistake.message, mistake.hint)
     check_variables(written, reading)
+
+
+def written_params(root: nodes.Mapping) -> tuple[Entry, ...]:
+    """Return the parameters' nodes: by these, one with a bad value is not called unknown as well."""
+    params = next((entry.value for entry in root.entries if entry.key == "params"), None)
+    return params.entries if isinstance(params, nodes.Mapping) else ()
 
 
 def check_variables(params: tuple[Entry, ...], reading: Reading) -> None:
@@ -169,4 +176,5 @@ def assemble(fields: dict[str, Any], file: Path) -> Spec:
     resources = Resources(**fields.pop("resources", {}))
     gpu = GpuSpec(**fields.pop("gpu", {}))
     keep = Keep(**fields.pop("keep", {}))
-    return Spec(**fields, gpu=gpu, keep=keep, image=image, code=code, resources=resources, file=file)
+    sweep = assembled(fields.pop("sweep", {}))
+    return Spec(**fields, sweep=sweep, gpu=gpu, keep=keep, image=image, code=code, resources=resources, file=file)

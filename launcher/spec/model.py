@@ -150,6 +150,14 @@ class RandomPoints:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PointsFile:
+    """The rows of a file of points, as they were when the spec was read. `path` is absolute."""
+
+    path: Path
+    rows: tuple[Mapping[str, Param], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """Many points of one spec. Where several sources are given, their points are multiplied.
 
@@ -160,7 +168,7 @@ class Sweep:
     zip: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
     list: tuple[Mapping[str, Param], ...] = ()
     random: RandomPoints | None = None
-    file: tuple[Mapping[str, Param], ...] = ()  # the rows of the file of points
+    file: PointsFile | None = None
     max_parallel: int | None = None  # so many points run at once
     pack: int = 1  # so many points share one allocation
 

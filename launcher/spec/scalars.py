@@ -53,3 +53,26 @@ def trap(text: str) -> str | None:
     if OLD_UNDERSCORES.fullmatch(text):
         return f"{text} is a number for some YAML readers and text for others; write it without _, or quote it"
     return None
+
+
+def word_meaning(text: str) -> Param:
+    """Return what text means that stands outside of YAML, on a command line or in a table: quotes make it text."""
+    return quoted(text) if text[:1] in ("'", '"') else meaning(text)
+
+
+def word_trap(text: str) -> str | None:
+    """Return why such text is ambiguous, or None when it is not; what is quoted never is."""
+    return None if text[:1] in ("'", '"') else trap(text)
+
+
+def quoted(text: str) -> str:
+    """Return what a quoted YAML scalar means; text that only begins with a quote is itself."""
+    if len(text) < 2 or text[-1] != text[0]:
+        return text
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, str) else text

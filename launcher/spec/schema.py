@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from launcher.spec.keys import KEYS, LATER, Key
+from launcher.spec.keys import KEYS, Key
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -16,12 +16,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def section_schema(section: str) -> dict[str, Any]:
-    """Return the schema of the keys of one section. Keys that come later are described, and match nothing."""
+    """Return the schema of the keys of one section."""
     keys = [key for key in KEYS if key.section == section]
     properties = {key.name: key_schema(key) for key in keys}
-    for later in LATER:
-        if later.path.rpartition(".")[0] == section:
-            properties[later.path.rpartition(".")[2]] = {"description": f"Not yet: {later.hint}.", "not": {}}
     required = [key.name for key in keys if key.default is None]
     return {
         "type": ["object", "null"] if section else "object",
@@ -39,7 +36,7 @@ def key_schema(key: Key) -> dict[str, Any]:
 
 def reference() -> str:
     """Return the text on every key for docs/reference/spec.md, in Markdown."""
-    return "\n".join(key_reference(key) for key in KEYS) + "\n" + later_reference()
+    return "\n".join(key_reference(key) for key in KEYS)
 
 
 def key_reference(key: Key) -> str:
@@ -55,9 +52,3 @@ def example(key: Key) -> list[str]:
     parts = key.path.split(".")
     lines = [f"{'  ' * depth}{part}:" for depth, part in enumerate(parts)]
     return [*lines[:-1], f"{lines[-1]} {key.example}"]
-
-
-def later_reference() -> str:
-    """Return the text on keys that are refused for now."""
-    lines = ["### Not yet", "", "These keys are known and refused; until they are supported:", ""]
-    return "\n".join([*lines, *(f"- `{later.path}`: {later.hint}." for later in LATER), ""])

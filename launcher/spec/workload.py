@@ -96,7 +96,7 @@ def read_param(node: Node, reading: Reading) -> Param:
     return node.value
 
 
-LIST_HINT = "several values for one parameter are a sweep, which is not supported yet; quote it to pass it on as text"
+LIST_HINT = "several values for one parameter go under `sweep.grid`; quote it to pass it on as text"
 
 
 def read_data(node: Node, reading: Reading) -> tuple[DataSpec, ...] | None:

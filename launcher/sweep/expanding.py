@@ -32,7 +32,7 @@ def expand(spec: Spec) -> tuple[Point, ...]:
 def size(sweep: Sweep) -> int:
     """Return how many points a sweep asks for, before equal ones are left out."""
     grid = [len(values) for values in sweep.grid.values()]
-    others = [len(next(iter(sweep.zip.values()), ())), len(sweep.list), len(sweep.file)]
+    others = [len(next(iter(sweep.zip.values()), ())), len(sweep.list), len(sweep.file.rows if sweep.file else ())]
     return prod([*grid, *filter(None, others), sweep.random.count if sweep.random else 1])
 
 
@@ -52,15 +52,16 @@ def refuse_overrides(spec: Spec, overrides: Iterable[str]) -> None:
 def names(sweep: Sweep) -> set[str]:
     """Return the parameters that a sweep sets."""
     drawn = sweep.random.draws if sweep.random else {}
-    return {*sweep.grid, *sweep.zip, *drawn, *itertools.chain(*sweep.list), *itertools.chain(*sweep.file)}
+    return {*sweep.grid, *sweep.zip, *drawn, *itertools.chain(*sweep.list, *(sweep.file.rows if sweep.file else ()))}
 
 
 def sources(sweep: Sweep) -> list[Sequence[Row]]:
     """Return the rows of each source that is there."""
     grid = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
     pairs = [dict(zip(sweep.zip, values, strict=True)) for values in zip(*sweep.zip.values(), strict=True)]
-    found = (grid if sweep.grid else [], pairs, sweep.list, draw(sweep.random) if sweep.random else [], sweep.file)
-    return [rows for rows in found if rows]
+    drawn = draw(sweep.random) if sweep.random else []
+    filed = sweep.file.rows if sweep.file else ()
+    return [rows for rows in (grid if sweep.grid else [], pairs, sweep.list, drawn, filed) if rows]
 
 
 def combined(rows: Sequence[Sequence[Row]]) -> Iterator[Row]:
