@@ -86,7 +86,8 @@ class Known:
     """What was found out of a sweep: of the scheduler first, of the store then, so that `gone` is the last word.
 
     `seen` is None where the scheduler was not asked or did not answer; `sent` are points that some submission has,
-    `held` those of submissions that have not come to the scheduler, as far as anybody knows; `done` maps digests of points to the runs that finished them.
+    `held` those of submissions that have not come to the scheduler, as far as anybody knows; `done` maps digests of
+    points to the runs that finished them.
     """
 
     briefs: Mapping[str, Brief] = field(default_factory=dict)
