@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
+from tests.clusters import cluster as cluster
 from tests.registries import docker_registry
 
 START_S = 60
