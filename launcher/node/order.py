@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,6 +49,12 @@ class Order:
     def to_json(self) -> dict[str, Any]:
         told = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return told | {"profile": asdict(self.profile), "store": self.store.to_json()}
+
+
+def python(order: Order) -> list[str]:
+    """Return how launcher's programs are run on the nodes: by the Python of the tools, else by this one."""
+    own = Path(order.tools, "bin", "python3")
+    return [str(own) if own.exists() else sys.executable, *(["-I"] if sys.flags.isolated else []), "-u"]
 
 
 def read(path: Path) -> Order:

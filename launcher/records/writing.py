@@ -29,8 +29,8 @@ def submit(
     Return whether this call queued it: of many who try, exactly one did, and the attempt is that one's.
 
     `code` are facts about the code snapshot: commit, patch digest, dirty, untracked. `who` is the user whose wish it is
-    (None: who runs this); `scheduler` says under which of its jobs the attempt runs, and where. Raises StoreError when the run
-    id belongs to another job.
+    (None: who runs this); `scheduler` says under which of its jobs the attempt runs, and where. Raises
+    StoreError when the run id belongs to another job.
     """
     run, data = str(job["run"]), json.dumps(job, sort_keys=True, indent=1).encode()
     try:

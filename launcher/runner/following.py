@@ -1,7 +1,7 @@
 """The runner on the other nodes of an attempt: the same command with the same folder, started after the leader's.
 
-Nothing is claimed, stored or recorded here: one runner of an attempt does that, on its first node. The folder lies where
-all of them see it, so checkpoints and outputs of every node are the leader's to ship.
+Nothing is claimed, stored or recorded here: one runner of an attempt does that, on its first node. The folder
+lies where all of them see it, so checkpoints and outputs of every node are the leader's to ship.
 """
 
 from __future__ import annotations

@@ -1,0 +1,31 @@
+"""What the host side asks of Slurm itself: to put its task into the queue again."""
+
+from __future__ import annotations
+
+import logging
+
+from launcher.errors import LauncherError
+from launcher.node.task import Task
+from launcher.process import run
+
+ASK_S = 60.0
+TRIES = 3
+log = logging.getLogger(__name__)
+
+
+def requeue(task: Task) -> str | None:
+    """Put the task into the queue again; return why Slurm refuses, None when it is done.
+
+    Slurm then ends what of the task still runs. Source: scontrol(1), requeue.
+    """
+    why = "nobody asked it"
+    for _ in range(TRIES):
+        try:
+            run(["scontrol", "requeue", task.name], timeout_s=ASK_S)
+            return None
+        except LauncherError as e:
+            why = e.problems[0].message.replace("\n", " ")
+            log.warning("scontrol requeue %s: %s", task.name, why)
+            if "disabled" in why or "Invalid" in why:
+                break
+    return why
