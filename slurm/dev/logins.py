@@ -12,6 +12,7 @@ PASSWORDS = 50
 
 CHECK = """#!/bin/sh
 # PAM asks: is it the next password of the list? Each is good once; every answer is written down.
+[ "$PAM_TYPE" = auth ] || exit 0  # and not its setting of credentials
 read -r given
 next=$(head -n 1 /etc/one-time/list)
 [ -n "$given" ] && [ "$given" = "$next" ] || { echo "refused $PAM_USER" >>/var/log/one-time; exit 1; }
