@@ -145,15 +145,23 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def names(store: ObjectStore) -> list[str]:
+    """Return the keys of all that lies in the bucket, by boto3."""
+    client = store.client()
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=store.bucket)
+    found = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+    client.close()
+    return found
+
+
 def bucket(store: ObjectStore) -> dict[str, bytes]:
-    """Return all that lies in the bucket, by boto3."""
+    """Return all that lies in the bucket, once nobody writes there or deletes."""
     client = store.client()
     found = {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=store.bucket):
-        for entry in page.get("Contents", ()):
-            body = client.get_object(Bucket=store.bucket, Key=entry["Key"])["Body"]
-            found[entry["Key"]] = body.read()
-            body.close()
+    for key in names(store):
+        body = client.get_object(Bucket=store.bucket, Key=key)["Body"]
+        found[key] = body.read()
+        body.close()
     client.close()
     return found
 
@@ -167,7 +175,7 @@ def until(what: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 def checkpoints(store: ObjectStore) -> list[str]:
-    return [key for key in bucket(store) if "/checkpoints/" in key]
+    return [key for key in names(store) if "/checkpoints/" in key]
 
 
 @pytest.fixture(params=["sandbox", "docker"])
