@@ -12,7 +12,6 @@ PASSWORDS = 50
 
 CHECK = """#!/bin/sh
 # PAM asks: is it the next password of the list? Each is good once; every answer is written down.
-[ "$PAM_TYPE" = auth ] || exit 0  # and not its setting of credentials
 read -r given
 next=$(head -n 1 /etc/one-time/list)
 [ -n "$given" ] && [ "$given" = "$next" ] || { echo "refused $PAM_USER" >>/var/log/one-time; exit 1; }
@@ -20,6 +19,7 @@ sed -i 1d /etc/one-time/list
 echo "accepted $PAM_USER" >>/var/log/one-time
 """
 PAM = """auth required pam_exec.so expose_authtok quiet /etc/one-time/check
+auth required pam_permit.so
 account required pam_permit.so
 session required pam_permit.so
 """
