@@ -40,8 +40,8 @@ ROOMS = {
     "records": GROUND | {"access", "job", "runner", "store"},  # a record is folded by the runner, or later by its rules
     "vault": GROUND | {"access", "lock", "records", "store"},
     "profiles": GROUND | {"gpu", "job"},  # what is known of a site, and whether a job fits it
-    "remote": GROUND | {"indexes", "profiles"},  # ways to another machine, and what is sent there
     "node": GROUND | {"access", "gpu", "image", "inputs", "job", "profiles", "records", "runner", "store", "target"},
+    "remote": GROUND | {"fetch", "image", "indexes", "lock", "node", "profiles", "target"},  # what is sent, and how
     "slurm": GROUND
     | {"access", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "store", "sweep", "target"},
     "__main__": {"cli"},

@@ -11,6 +11,7 @@
     sweeps/<sweep>/<token>/         its batch script, and what the host side of its tasks printed
     runs/<run>/                     folders of runs with several nodes, which all of these share
     cache/                          the cache of this site's launchers
+    tmp/                            what is under way; what died there is removed after two days
 
 Everything that is named by a digest is written whole, by a rename, and never changed.
 """

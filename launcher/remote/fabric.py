@@ -65,7 +65,7 @@ class Fabric:
             with contextlib.closing(self.connection.create_session()) as channel:
                 channel.exec_command(line)
                 done = talk(channel, [stdin] if isinstance(stdin, bytes) else stdin or (), deadline)
-        except Unfed as e:
+        except UnfedError as e:
             raise e.__cause__ or e from None
         except trouble() as e:
             raise lost_way(self.host, str(e) or type(e).__name__) from e
@@ -85,7 +85,7 @@ class Fabric:
                 self.connection.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_MS)
         except TargetError:
             raise
-        except (ValueError, *trouble()) as e:
+        except trouble() as e:
             raise no_way(self.host, str(e) or type(e).__name__) from e
 
     def close(self) -> None:
@@ -104,17 +104,17 @@ def trouble() -> tuple[type[Exception], ...]:
     from paramiko import SSHException
 
     found: type[Exception] = SSHException
-    return (found, OSError, EOFError)
+    return (found, OSError, EOFError, ValueError)
 
 
-class Unfed(Exception):
+class UnfedError(Exception):
     """What was to be sent could not be had; its cause tells why."""
 
 
 def talk(channel: Any, chunks: Iterable[bytes], deadline: float | None) -> Done | None:
     """Feed a command and read what it says until it ends; None when the way was lost or time is up.
 
-    Raises Unfed, with its cause, when `chunks` raise.
+    Raises UnfedError, with its cause, when `chunks` raise.
     """
     feeder = Feeder(channel, chunks)
     texts: dict[str, bytes] = {}
@@ -131,7 +131,7 @@ def talk(channel: Any, chunks: Iterable[bytes], deadline: float | None) -> Done 
             return None
     feeder.join(left(deadline))
     if feeder.error:
-        raise Unfed from feeder.error
+        raise UnfedError from feeder.error
     return Done(code=channel.exit_status, stdout=texts["out"], stderr=texts["err"])
 
 
