@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "lock": verb("lock", "Resolve a spec into a lock: every artifact by its digest."),
     "check": verb("check", "Say whether a target can serve a spec."),
     "build": verb("build", "Assemble the image of a lock."),
+    "points": verb("points", "Show the points that a sweep makes."),
     "run": verb("run", "Run a spec: lock, build, run, record."),
     "rerun": verb("rerun", "Run a recorded run again, from its record."),
     "rebuild": verb("rebuild", "Build the image of a lock again, and compare it bit by bit."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,16 +77,39 @@ def stage_recalled(pin: DataPin, cache: Cache, store: Store | None, progress: Pr
 
 
 def code_of(spec: Spec, progress: Progress) -> CodeSpec:
-    """Return what belongs to the code: a spec with a signed URL in it is a secret, and stays here."""
+    """Return what belongs to the code.
+
+    A spec with a signed URL in it is a secret, and stays here. What says which points a sweep has is no code: one more
+    point must not make others of those that are finished. `code.include` insists on it.
+    """
     from launcher.inputs.web import signed
 
-    root, file = spec.code.root.resolve(), spec.file.resolve()
-    if root not in file.parents or not any(data.url and signed(data.url) for data in spec.data):
-        return spec.code
-    name = file.relative_to(root).as_posix()
-    progress.note(f"{name} holds a signed URL, so it is not kept with the code")
-    pattern = "/" + re.sub(r"([\\*?\[\]! ])", r"\\\1", name)
-    return replace(spec.code, exclude=(*spec.code.exclude, pattern))
+    if any(data.url and signed(data.url) for data in spec.data) and (name := below(spec.code.root, spec.file)):
+        progress.note(f"{name} holds a signed URL, so it is not kept with the code")
+        return without(spec.code, [name])
+    return without(spec.code, told_points(spec)) if spec.sweep else spec.code
+
+
+def told_points(spec: Spec) -> list[str]:
+    """Return the files of the code's tree that say what a sweep is, and nothing to its runs."""
+    from pathspec import GitIgnoreSpec
+
+    listed = spec.sweep.file.path if spec.sweep and spec.sweep.file else spec.file
+    insisted = GitIgnoreSpec.from_lines(spec.code.include)
+    names = (below(spec.code.root, file) for file in (spec.file, spec.file.with_suffix(".lock"), listed))
+    return [name for name in dict.fromkeys(names) if name and not insisted.match_file(name)]
+
+
+def below(root: Path, file: Path) -> str | None:
+    """Return a file's path in a tree, or None when it lies elsewhere."""
+    root, file = root.resolve(), file.resolve()
+    return file.relative_to(root).as_posix() if root in file.parents else None
+
+
+def without(code: CodeSpec, names: Iterable[str]) -> CodeSpec:
+    """Return the code without some of its files."""
+    patterns = ("/" + re.sub(r"([\\*?\[\]! ])", r"\\\1", name) for name in names)
+    return replace(code, exclude=(*code.exclude, *patterns))
 
 
 def paths(found: Mapping[str, Staged]) -> dict[str, Path]:
