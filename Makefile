@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
+# whole files of tests, on as many processes as tests/conftest.py says; SIDE_BY_SIDE= runs one test after the other
+SIDE_BY_SIDE ?= -n auto --dist loadfile --no-loadscope-reorder
 # artifacts that the tests fetch, kept between runs: files by sha256, checked whenever they are used
 export LAUNCHER_TEST_CACHE ?= $(CURDIR)/.cache/tests
 
@@ -19,7 +21,8 @@ demo: $(VENV)/.ready ## set up, run a small real training twice, rebuild its ima
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-dev debian lint types ## everything that must be green: lint, types, fast tests, real services
-	@$(PYTEST) -q tests/test_*.py tests/services
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not alone" tests/test_*.py tests/services || failed=1; \
+	$(PYTEST) -q -m alone $$(grep -rl --include='test_*.py' 'mark[.]alone' tests) && exit $$failed
 
 lint: $(VENV)/.ready-dev ## ruff, and its formatter
 	@$(BIN)/ruff check --quiet .
@@ -36,7 +39,7 @@ fast: $(VENV)/.ready-dev ## the tests that need nothing but Python
 	@$(PYTEST) -q -m "not services" tests
 
 services: $(VENV)/.ready-dev debian ## the tests against real services
-	@$(PYTEST) -q -m services tests
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m services tests
 
 bench: $(VENV)/.ready-dev debian ## side by side with what a user would pick instead
 	@$(BIN)/python -m benchmarks

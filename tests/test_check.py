@@ -256,6 +256,7 @@ def test_run_refuses_before_anything_is_built(spec: Path, capfd: pytest.CaptureF
     assert not list((spec.parent / "store").glob("runs/*"))
 
 
+@pytest.mark.alone
 def test_before_a_run_it_costs_next_to_nothing(spec: Path) -> None:
     cache = Cache()
     loaded, lock = locked(spec, cache, SILENT, frozen=True)

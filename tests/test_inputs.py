@@ -424,6 +424,7 @@ def test_a_folder_that_can_not_be_written_names_the_variable(tmp_path: Path) -> 
         Shelf(tmp_path / "file" / "inputs")
 
 
+@pytest.mark.alone
 def test_thousands_of_files_are_looked_at_quickly(shelf: Shelf, cache: Cache) -> None:
     made = put(shelf, "many", {f"{n % 50}/{n}": str(n).encode() for n in range(5000)})
     began = time.monotonic()

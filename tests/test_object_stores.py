@@ -119,6 +119,7 @@ def test_a_bit_is_flipped(faulty_s3: Faulty, kind: Any) -> None:
     assert (ask(faulty_s3.direct, "GET", "a")[0] == DATA) == (kind == "flip-response")
 
 
+@pytest.mark.alone
 def test_a_stall(faulty_s3: Faulty) -> None:
     ask(faulty_s3, "PUT", "a", b"x")
     faulty_s3.proxy.fault("stall", seconds=0.4, times=1)

@@ -85,6 +85,7 @@ def put_smi(root: Path, text: str) -> None:
     place.chmod(0o755)
 
 
+@pytest.mark.alone
 def test_a_node_without_a_driver_has_nothing_and_costs_nothing(tmp_path: Path) -> None:
     put_smi(tmp_path, "#!/bin/sh\nsleep 60\n")
     begun = time.perf_counter()
