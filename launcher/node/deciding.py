@@ -94,7 +94,7 @@ def in_vain(record: Record, kind: str) -> int:
 
 def kind_of(attempt: Attempt) -> str:
     """Return why an attempt ended; one of which nothing was told was lost with its host side."""
-    return str((attempt.parted or {}).get("kind") or ("lost" if attempt.code is None else "command"))
+    return str((attempt.parted or {}).get("cause") or ("lost" if attempt.code is None else "command"))
 
 
 def was_killed(last: Attempt) -> bool:
@@ -113,7 +113,7 @@ def is_lost(last: Attempt, seen: Seen) -> bool:
 def failed(record: Record, kind: str, why: str, token: str, retries: int) -> Outcome:
     """Try again here while the spec's `retries` last. They count anew for each submission."""
     before = [one for one in record.attempts[:-1] if (one.scheduler or {}).get("token") == token]
-    failures = 1 + sum((one.parted or {}).get("kind") == "command" for one in before)
+    failures = 1 + sum((one.parted or {}).get("cause") == "command" for one in before)
     if failures <= retries:
         return outcome(record, "again", kind, f"{why}; trying again, {failures} of {retries}")
     return outcome(record, "failed", kind, why, record.attempts[-1].code or 1)
@@ -128,5 +128,5 @@ def standing(record: Record, token: str, retries: int) -> Outcome | None:
         return Outcome(decision="done", why="it has succeeded already", run=record.run, attempt=last.attempt)
     parted = last.parted or {}
     if (last.scheduler or {}).get("token") == token and parted.get("decision") == "failed":
-        return outcome(record, "failed", str(parted.get("kind")), str(parted.get("why")), last.code or 1)
+        return outcome(record, "failed", str(parted.get("cause")), str(parted.get("why")), last.code or 1)
     return None

@@ -151,7 +151,7 @@ def tell_held(order: Order, outcome: Outcome) -> None:
     from launcher.node.point import open_store
 
     if outcome.run and outcome.attempt:
-        facts = {"decision": outcome.decision, "kind": outcome.kind, "why": outcome.why}
+        facts = {"decision": outcome.decision, "cause": outcome.kind, "why": outcome.why}
         with contextlib.suppress(LauncherError):
             records.parted(open_store(order), outcome.run, outcome.attempt, facts)
 

@@ -219,7 +219,7 @@ class Point:
         """Write what we decided beside the run's own events."""
         if found.attempt is None or found.decision == "done":
             return
-        facts = {"decision": found.decision, "kind": found.kind, "why": found.why}
+        facts = {"decision": found.decision, "cause": found.kind, "why": found.why}
         attempt = found.attempt
         with contextlib.suppress(LauncherError):  # the state file says it too
             self.after.until(lambda: records.parted(self.store, self.run, attempt, facts))

@@ -25,7 +25,7 @@ from launcher.node.task import Task
 from launcher.profiles.places import Places
 
 LOOK_S = 0.3
-MOMENT_S = 15.0  # after another node's command failed, before the leader's is asked to end
+MOMENT_S = 5.0  # after another node's command failed, before the leader's is asked to end
 
 
 def folder(order: Order, task: Task) -> Path:

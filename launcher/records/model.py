@@ -33,7 +33,7 @@ class Attempt:
     superseded: Mapping[str, Any] | None = None  # by which attempt, on which host, since when
     restored: Mapping[str, Any] | None = None
     scheduler: Mapping[str, Any] | None = None  # under which of its jobs it ran: kind, job, node, partition ...
-    parted: Mapping[str, Any] | None = None  # what the node's host side decided when it was over: decision, why
+    parted: Mapping[str, Any] | None = None  # what the node's host side decided when it was over: decision, cause, why
     problems: tuple[str, ...] = ()
     last_sign: str | None = None
     closed: bool = False  # nothing more will come from it

@@ -50,7 +50,7 @@ def submit(
 
 
 def parted(store: Store, run: str, attempt: int, facts: Mapping[str, Any]) -> None:
-    """Write how the machine that ran an attempt parted from it: `decision`, `why` and what else it knows.
+    """Write how the machine that ran an attempt parted from it: `decision`, `cause` and `why`.
 
     After the attempt's last event, and only by who has seen its runner end. Doing it again changes nothing.
     """

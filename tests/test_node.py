@@ -1,0 +1,266 @@
+"""The host side of a task, run as Slurm would run it: attempts, signals, requeues, retries, several points, nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import Cache
+from launcher.image.oci import Image
+from launcher.node import order as orders
+from launcher.spec.model import Resources
+from launcher.store import keys
+from launcher.target.apptainer_watch import children
+from tests.rootfs import tiny_image
+from tests.sites import Site, Wish, decisions, deliver
+
+COUNTING = """
+import json, os, pathlib, signal, sys, time
+folder = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT_DIR"])
+done = max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+print("from", done, flush=True)
+stop = []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+while done < 5 and not stop:
+    time.sleep({pace})
+    done += 1
+    (folder / ".new").write_text(str(done))
+    (folder / ".new").rename(folder / str(done))
+if stop:
+    sys.exit(143)
+pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "sum").write_text(str(done))
+"""
+WAITING = "import time\nprint('going', flush=True)\ntime.sleep(60)\n"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("node-cache"))
+
+
+@pytest.fixture(scope="module")
+def image(cache: Cache) -> Image:
+    return tiny_image(cache)
+
+
+Make = Callable[..., Site]
+
+
+@pytest.fixture
+def site(cache: Cache, image: Image, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Make a site whose nodes have a scratch folder; it is the same for all tests, as an image lies there."""
+    scratch = tmp_path_factory.getbasetemp() / "node-scratch"
+
+    def make(wish: Wish, **profile: object) -> Site:
+        return deliver(tmp_path / "shared", cache, image, wish, **{"scratch": str(scratch), **profile})
+
+    return make
+
+
+def until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
+    """Read what a host side says until it has said these words."""
+    said = b""
+    assert process.stdout is not None
+    while words not in said:
+        line = process.stdout.readline()
+        assert line, f"it ended: {said.decode()}"
+        said += line
+    return said
+
+
+def test_a_point_runs_and_is_told_of(site: Make) -> None:
+    one = site(Wish(script="import os\nprint('n', os.environ['LAUNCHER_PARAM_N'])\n", points=2))
+    done = one.task(1)
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"n 1" in done.stdout
+    assert (one.told(1)["decision"], one.told(1)["run"]) == ("done", one.plan.runs[1])
+    record = one.record(1)
+    assert (record.state, record.complete, record.who) == ("succeeded", True, "ada")
+    assert record.code_facts == {"commit": "abc"}
+    assert record.scheduler == {
+        "kind": "slurm",
+        "job": "99_1",
+        "own_job": "101",
+        "node": "node1",
+        "restart": 0,
+        "submission": 1,
+        "token": "t0",
+    }
+    assert one.store.get(keys.point(one.plan.group, one.plan.digests[1])) == one.plan.runs[1].encode()
+    assert not one.requeued
+
+
+def test_what_has_succeeded_or_is_not_wanted_is_not_run_again(site: Make) -> None:
+    one = site(Wish(script="print('ran')\n", points=2))
+    one.task(0)
+    again = one.again("t1")
+    assert b"ran" not in again.task(0).stdout
+    assert (again.told(0)["decision"], len(again.record(0).attempts)) == ("done", 1)
+    one.store.create(keys.cancelled(one.order.sweep), b'{"points": [1]}')
+    assert b"ran" not in again.task(1).stdout
+    assert again.told(1)["why"] == "it was cancelled"
+
+
+def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
+    one = site(Wish(script=COUNTING.replace("{pace}", "0.5")))
+    process = one.start(SLURM_JOB_END_TIME=str(int(time.time()) + 30))
+    until(process, b"from 0")
+    time.sleep(1.2)
+    process.send_signal(signal.SIGUSR2)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, one.told()["decision"]) == (75, "requeue"), said.decode()
+    assert one.requeued == ["requeue 99_0"]
+    first = one.record()
+    assert (first.state, decisions(first)) == ("killed", ["requeue"])
+    assert (first.attempts[0].parted or {})["cause"] == "time limit"
+    assert first.checkpoints
+
+    second = one.task(SLURM_RESTART_COUNT="1", node="2")
+    assert second.returncode == 0, second.stdout.decode()
+    assert b"from 0" not in second.stdout
+    record = one.record()
+    assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 2)
+    assert record.attempts[1].restored is not None
+    assert one.store.get(keys.output(record.run, 2, "sum")) == b"5"
+
+
+def test_a_term_stops_and_leaves_the_rest_to_slurm(site: Make) -> None:
+    one = site(Wish(script=COUNTING.replace("{pace}", "0.5")))
+    process = one.start()
+    until(process, b"from 0")
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert (process.returncode, one.told()["decision"], one.told()["kind"]) == (75, "hold", "asked")
+    assert not one.requeued
+
+
+def test_three_time_limits_without_a_checkpoint_lead_nowhere(site: Make) -> None:
+    one = site(Wish(script=WAITING))
+    for restart in range(3):
+        process = one.start(SLURM_RESTART_COUNT=str(restart))
+        until(process, b"going")
+        process.send_signal(signal.SIGUSR2)
+        process.communicate(timeout=60)
+    assert one.requeued == ["requeue 99_0"] * 2
+    assert (one.told()["decision"], one.told()["kind"]) == ("failed", "stuck")
+    assert "3 attempts in a row reached their time limit" in one.told()["why"]
+    assert b"going" not in one.task().stdout
+    assert len(one.record().attempts) == 3
+
+
+def test_a_failure_is_the_commands_own_and_retried_only_as_the_spec_says(site: Make) -> None:
+    one = site(Wish(script="import sys\nprint('try')\nsys.exit(7)\n", retries=1))
+    done = one.task()
+    assert (done.returncode, done.stdout.count(b"try\n")) == (7, 2), done.stdout.decode()
+    assert decisions(one.record()) == ["again", "failed"]
+    assert one.told()["decision"] == "failed"
+    assert b"try\n" not in one.task().stdout, "Slurm requeued it: the last word stays"
+    assert one.again("t1").task().stdout.count(b"try\n") == 2, "a person asked for it"
+
+
+def test_a_container_that_is_killed_goes_on_here_and_then_elsewhere(site: Make) -> None:
+    one = site(Wish(script=WAITING))
+    process = one.start()
+    for _ in range(2):
+        until(process, b"going")
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert one.told()["decision"] == "requeue", one.told()
+    assert decisions(one.record()) == ["again", "requeue"]
+    assert one.requeued == ["requeue 99_0"]
+
+
+def test_the_next_task_goes_on_after_a_host_side_was_killed(site: Make) -> None:
+    one = site(Wish(script=COUNTING.replace("{pace}", "0.4")))
+    process = one.start()
+    until(process, b"from 0")
+    time.sleep(1.5)
+    process.kill()
+    process.communicate()
+    assert not one.state().exists(), "so the batch script knows that nobody had a last word"
+    done = one.task(SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0, done.stdout.decode()
+    record = one.record()
+    assert (record.state, len(record.attempts)) == ("succeeded", 2)
+    assert record.attempts[0].state == "killed"
+
+
+def test_a_refused_requeue_is_held_and_said(site: Make) -> None:
+    one = site(Wish(script=WAITING))
+    one.refuse_requeue()
+    process = one.start()
+    until(process, b"going")
+    process.send_signal(signal.SIGUSR2)
+    process.communicate(timeout=60)
+    assert one.told()["decision"] == "hold"
+    assert "presently disabled" in one.told()["why"]
+    assert decisions(one.record()) == ["hold"]
+
+
+def test_points_that_are_packed_run_at_once_and_go_on_together(site: Make) -> None:
+    script = (
+        "import os, sys, time\n"
+        "n = int(os.environ['LAUNCHER_PARAM_N'])\n"
+        "time.sleep(1)\nprint('point', n, flush=True)\nsys.exit(4 if n == 1 else 0)\n"
+    )
+    one = site(Wish(script=script, points=3, pack=3))
+    done = one.task()
+    assert (done.returncode, one.told()["decision"]) == (4, "failed"), done.stdout.decode()
+    assert [one.record(point).state for point in range(3)] == ["succeeded", "failed", "succeeded"]
+    starts = sorted(str(one.record(point).started) for point in range(3))
+    ends = sorted(str(one.record(point).ended) for point in range(3))
+    assert starts[-1] < ends[0]
+    assert sorted(said_by(done)) == ["point 0", "point 1", "point 2"]
+    assert not said_by(one.task())
+
+
+def said_by(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return [line for line in done.stdout.decode().splitlines() if line.startswith("point ")]
+
+
+def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
+    script = (
+        "import os, pathlib\n"
+        "rank = os.environ['NODE_RANK']\n"
+        "names = ('MASTER_ADDR', 'MASTER_PORT', 'NNODES', 'PET_NNODES', 'PET_NODE_RANK')\n"
+        "told = ' '.join(os.environ[name] for name in names)\n"
+        "pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR'], rank).write_text(told)\n"
+        "print('rank', rank, flush=True)\nimport time; time.sleep(1.5)\n"
+    )
+    one = site(Wish(script=script, resources=Resources(nodes=2)))
+    both = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_ID": "0"}
+    follower = one.start(SLURM_NODEID="1", node="2", **both)
+    leader = one.start(SLURM_NODEID="0", **both)
+    said, _ = leader.communicate(timeout=60)
+    assert leader.returncode == 0, said.decode()
+    assert b"rank 1" in follower.communicate(timeout=60)[0]
+    assert follower.returncode == 0
+    record = one.record()
+    assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1)
+    outputs = [one.store.get(keys.output(record.run, 1, rank)).decode() for rank in "01"]
+    assert outputs == ["node1 12100 2 2 0", "node1 12100 2 2 1"]
+
+
+def test_a_node_whose_command_fails_ends_the_attempt(site: Make) -> None:
+    script = "import os, sys, time\ntime.sleep(1)\nsys.exit(9) if os.environ['NODE_RANK'] == '1' else time.sleep(60)\n"
+    one = site(Wish(script=script, resources=Resources(nodes=2)))
+    both = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_ID": "0"}
+    follower = one.start(SLURM_NODEID="1", node="2", **both)
+    leader = one.start(SLURM_NODEID="0", **both)
+    said, _ = leader.communicate(timeout=60)
+    follower.communicate(timeout=60)
+    assert one.told()["decision"] == "failed", said.decode()
+    assert "node2 (node 1) ended with code 9" in one.told()["why"]
+
+
+def test_an_order_survives_its_trip(site: Make) -> None:
+    one = site(Wish(script=""))
+    assert orders.read(one.file).to_json() == one.order.to_json()
