@@ -84,4 +84,9 @@ names
 folders
 [ "$name" = laptop ] || secrets
 [ ! -x "$home/etc/$name.sh" ] || "$home/etc/$name.sh" "$root"
-exec chroot "$root" /usr/bin/tini -- sleep infinity
+# Not chroot alone: the kernel lets nobody make a user namespace within one (user_namespaces(7)), and Apptainer needs it.
+cd "$root"
+pivot_root . .
+umount -l .
+cd /
+exec /usr/bin/tini -- sleep infinity
