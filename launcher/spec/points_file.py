@@ -148,10 +148,10 @@ def single(pairs: list[tuple[str, Any]], where: Where, reading: Reading) -> dict
 def objects(found: Iterable[Any], places: Iterable[Where], reading: Reading) -> Iterator[Row]:
     for one, where in zip(found, places, strict=True):
         if isinstance(one, dict):
-            for name, value in one.items():
-                if reason := misfit(value):
-                    reading.add(where, f"{name}: {reason}")
-            yield Row(where=where, values=one)
+            reasons = {name: reason for name, value in one.items() if (reason := misfit(value))}
+            for name, reason in reasons.items():
+                reading.add(where, f"{name}: {reason}")
+            yield Row(where=where, values={name: None if name in reasons else value for name, value in one.items()})
         elif one is not UNREAD:
             reading.add(where, 'expected a point such as {"lr": 0.1}')
 
