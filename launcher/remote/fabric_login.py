@@ -5,44 +5,73 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from launcher.process import run
 
+KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # ssh_config(5), IdentityFile
+PATIENCE_S = 300  # a person may have to find their telephone
+
 
 def strategy() -> type[Any]:
-    """Return the class that Fabric asks for ways to log in, in their order."""
+    """Return the class that Fabric asks to log in."""
     from fabric.auth import OpenSSHAuthStrategy
-    from paramiko import AuthenticationException
-    from paramiko.auth_strategy import AuthSource, NoneAuth
+    from paramiko import AuthenticationException, SSHException
+    from paramiko.auth_strategy import InMemoryPrivateKey
 
-    class Keys(OpenSSHAuthStrategy):  # type: ignore[misc]
-        """Keys first. Then the server's questions (keyboard-interactive), where there is somebody to answer them.
+    class Login(OpenSSHAuthStrategy):  # type: ignore[misc]
+        """Keys first, then the server's questions. Some servers want both, one after the other."""
 
-        Some servers want both; a key that was taken but isn't enough counts as a failure to paramiko, and the
-        questions follow it over the same connection.
-        """
+        def authenticate(self, transport: Any) -> list[str]:
+            transport.auth_timeout = PATIENCE_S
+            said = "there is no key that could be tried, and nobody to ask for a password"
+            try:
+                for way in self.ways(transport):
+                    try:
+                        left = way()
+                    except SSHException as e:
+                        said = str(e)
+                    else:
+                        if not left:
+                            return []
+                        said = f"the server wants {', '.join(left)} as well"
+            finally:
+                self.close()
+            raise AuthenticationException(f"authentication failed: {said}")
 
-        def get_sources(self) -> Iterator[Any]:
-            yield NoneAuth(username=self.username)
-            yield from self.get_pubkeys()
+        def ways(self, transport: Any) -> Iterator[Any]:
+            for key in self.keys():
+                yield lambda key=key: InMemoryPrivateKey(self.username, key).authenticate(transport)
             if asks():
-                yield Questions(username=self.username)
+                yield lambda: transport.auth_interactive(self.username, answers)
 
-        def authenticate(self, transport: Any) -> Any:
-            transport.auth_timeout = 300  # a person may have to find their telephone
-            return super().authenticate(transport)
+        def keys(self) -> Iterator[Any]:
+            if str(self.ssh_config.get("identitiesonly", "no")).lower() != "yes":
+                yield from self.agent.get_keys()
+            files = self.ssh_config.get("identityfile") or [f"~/.ssh/{name}" for name in KEYS]
+            for path in files:
+                if key := read_key(Path(path).expanduser()):
+                    yield key
 
-    class Questions(AuthSource):  # type: ignore[misc]
-        """RFC 4256: the server sends prompts, a person answers them."""
+    return Login
 
-        def authenticate(self, transport: Any) -> Any:
-            left = transport.auth_interactive(self.username, answers)
-            if left:
-                raise AuthenticationException(f"the server wants {', '.join(left)} as well")
-            return left
 
-    return Keys
+def read_key(path: Path) -> Any:
+    """Return a private key of a file; None when it is none, or nobody is there to say its passphrase."""
+    from paramiko import PKey, SSHException
+
+    if not path.is_file():
+        return None
+    try:
+        return PKey.from_path(path)
+    except (SSHException, TypeError, ValueError, OSError):  # TypeError: cryptography's word for one with a passphrase
+        if not asks():
+            return None
+    try:
+        return PKey.from_path(path, answer(f"Enter passphrase for key '{path}':").encode())
+    except (SSHException, TypeError, ValueError, OSError):
+        return None
 
 
 def asks() -> bool:
@@ -51,11 +80,11 @@ def asks() -> bool:
 
 
 def answers(title: str, instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
-    """Ask a server's questions, each with whether the answer may be seen, as `ssh` would."""
-    return [answer(" ".join(part for part in (title, instructions, prompt) if part), seen) for prompt, seen in prompts]
+    """Ask a server's questions as `ssh` would (RFC 4256, 3.2)."""
+    return [answer(" ".join(part for part in (title, instructions, prompt) if part)) for prompt, _ in prompts]
 
 
-def answer(prompt: str, seen: bool) -> str:
+def answer(prompt: str) -> str:
     program = os.environ.get("SSH_ASKPASS")
     if program and (os.environ.get("SSH_ASKPASS_REQUIRE") in ("force", "prefer") or not os.isatty(0)):
         return run([program, prompt]).stdout.decode(errors="replace").rstrip("\n")

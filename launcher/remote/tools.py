@@ -37,9 +37,9 @@ def python(tools: str) -> str:
     return f"{tools}/bin/python"
 
 
-def path_of(site: Site) -> str:
+def path_of(site: Site, cache: Cache) -> str:
     """Return where this launcher's tools lie for such a site, relative to the shared folder."""
-    told = [FORMAT, own_digest(), [[one.name, one.version] for one in packages(site)], interpreter(site)]
+    told = [FORMAT, own_digest(cache), [[one.name, one.version] for one in packages(site)], interpreter(site)]
     return f"{SHELF}/{sha256_bytes(canonical_json(told))[:32]}"
 
 
@@ -48,7 +48,7 @@ def tools(site: Site, cache: Cache, progress: Progress = SILENT) -> Item:
 
     Raises FetchError when a package for another kind of machine is nowhere to be had.
     """
-    path = path_of(site)
+    path = path_of(site, cache)
     tree: Tree = {} if path in site.there else environment(site, packages(site), cache, progress)
     return Item(path=path, source=tree, tree=True)
 
@@ -84,5 +84,13 @@ def own_files() -> Iterator[tuple[str, Path]]:
                 yield f"launcher/_data/{folder}/{name.as_posix()}", path
 
 
-def own_digest() -> str:
-    return sha256_bytes(canonical_json([[name, sha256_file(path)[0]] for name, path in own_files()]))
+def own_digest(cache: Cache) -> str:
+    """Return the digest of launcher's files; computed once for each look (sizes, times) that they have."""
+    files = list(own_files())
+    looks = [[name, info.st_size, info.st_mtime_ns] for name, path in files for info in [path.stat()]]
+    key = sha256_bytes(canonical_json(looks))
+    if isinstance(noted := cache.note(SHELF, key), str):
+        return noted
+    digest = sha256_bytes(canonical_json([[name, sha256_file(path)[0]] for name, path in files]))
+    cache.write_note(SHELF, key, digest)
+    return digest

@@ -1,0 +1,284 @@
+"""Both transports against a real sshd: bytes, codes, cut connections, host keys, keys, one prompt, one connection."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import Cache
+from launcher.errors import TargetError
+from launcher.profiles.model import Profile
+from launcher.remote import tools as tool_rooms
+from launcher.remote.delivery import Delivery, prepare
+from launcher.remote.fabric import Fabric
+from launcher.remote.items import Item
+from launcher.remote.openssh import OpenSSH
+from launcher.remote.tools import python
+from tests.sshd import Sshd, keygen, running
+
+pytestmark = pytest.mark.services
+Way = OpenSSH | Fabric
+NASTY = [
+    "",
+    " ",
+    "a b",
+    "it's",
+    '"',
+    "$HOME",
+    "`id`",
+    "\\",
+    "\\n",
+    "a\nb",
+    "-n",
+    "!",
+    "*",
+    "~",
+    "é",
+    "\udcff",
+    "%s",
+    "\t;&|<>",
+]
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with running(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(params=["ssh", "fabric"])
+def way(request: pytest.FixtureRequest, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    """A fresh Shell to the server by each transport; connections end with the test."""
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(sshd.config))
+    monkeypatch.delenv("SSH_ASKPASS", raising=False)
+    shell = shell_of(request.param)
+    yield shell
+    end(shell)
+
+
+def shell_of(transport: str) -> Way:
+    return OpenSSH("box", control=Path(f"/tmp/launcher-test-{os.getpid()}")) if transport == "ssh" else Fabric("box")
+
+
+def end(shell: Way) -> None:
+    shell.close()
+    if isinstance(shell, OpenSSH):
+        shell.end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def control() -> Iterator[None]:
+    yield
+    folder = Path(f"/tmp/launcher-test-{os.getpid()}")
+    for path in folder.glob("*"):
+        path.unlink()
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+def test_words_arrive_as_they_are(way: Way) -> None:
+    done = way.run(["printf", "%s\\0", *NASTY])
+    assert [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]] == NASTY
+    assert (done.code, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("code", [0, 1, 42, 126, 255])
+def test_codes_and_both_streams_come_back(way: Way, code: int) -> None:
+    done = way.run(["sh", "-c", f"printf out; printf err >&2; exit {code}"])
+    assert (done.code, done.stdout, done.stderr) == (code, b"out", b"err")
+
+
+def test_a_command_that_is_not_there_and_one_that_a_signal_ends(way: Way) -> None:
+    assert way.run(["no-such-program"]).code == 127
+    assert way.run(["sh", "-c", "kill -9 $$"]).code == 128 + 9
+
+
+def test_stdin_of_any_size_and_output_of_any_size(way: Way) -> None:
+    chunks = [bytes([number]) * (1 << 20) for number in range(64)]
+    done = way.run(["tee", "/dev/stderr"], stdin=iter(chunks))
+    whole = hashlib.sha256(b"".join(chunks)).digest()
+    assert hashlib.sha256(done.stdout).digest() == whole == hashlib.sha256(done.stderr).digest()
+
+
+def test_a_command_that_reads_nothing_does_not_wait(way: Way) -> None:
+    assert way.run(["true"], stdin=iter([b"x" * (1 << 20)] * 64)).code == 0
+
+
+def test_what_cannot_be_read_here_is_told_as_it_is(way: Way) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"some"
+        raise FileNotFoundError("the artifact is gone")
+
+    with pytest.raises(FileNotFoundError, match="the artifact is gone"):
+        way.run(["cat"], stdin=broken())
+    assert way.run(["echo", "still here"]).stdout == b"still here\n"
+
+
+def test_a_command_that_takes_too_long(way: Way) -> None:
+    way.run(["true"])
+    began = time.monotonic()
+    with pytest.raises(TargetError, match="nothing is known of what the command did") as raised:
+        way.run(["sleep", "60"], timeout_s=1)
+    assert raised.value.exit_code == 69
+    assert time.monotonic() - began < 20
+
+
+def test_one_connection_carries_all_commands(way: Way, sshd: Sshd) -> None:
+    connections, sessions, trips = sshd.connections(), sshd.sessions(), way.trips
+    for _ in range(5):
+        assert way.run(["true"]).code == 0
+    assert sshd.connections() - connections == 1
+    assert sshd.sessions() - sessions == way.trips - trips <= 6, "five commands, and one that opens the connection"
+
+
+def test_a_cut_connection_says_that_nothing_is_known(way: Way, sshd: Sshd, tmp_path: Path) -> None:
+    way.run(["true"])
+    started = tmp_path / "started"
+    threading.Thread(target=lambda: (wait_for(started.exists), sshd.cut())).start()
+    with pytest.raises(TargetError, match=r"was lost.*nothing is known of what the command did") as raised:
+        way.run(["sh", "-c", f"touch {started}; sleep 60"], timeout_s=60)
+    assert raised.value.exit_code == 69
+    assert way.run(["echo", "again"]).stdout == b"again\n", "the next command opens a new connection"
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+def test_a_host_that_nobody_knows_is_refused(
+    transport: str, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a person's settings would take it in silence."""
+    config = tmp_path / "config"
+    text = sshd.config.read_text().replace(str(sshd.home / "known_hosts"), str(tmp_path / "known_hosts"))
+    config.write_text(text.replace("StrictHostKeyChecking yes", "StrictHostKeyChecking no"))
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(config))
+    monkeypatch.delenv("SSH_ASKPASS", raising=False)
+    sessions, shell = sshd.sessions(), shell_of(transport)
+    with pytest.raises(TargetError, match="no way to box") as raised:
+        shell.run(["true"])
+    end(shell)
+    assert "compare the fingerprint" in str(raised.value)
+    assert sshd.sessions() == sessions
+    assert not (tmp_path / "known_hosts").exists()
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+def test_a_host_with_another_key_than_before_is_refused(
+    transport: str, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keygen(tmp_path / "other")
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{sshd.port} {(tmp_path / 'other.pub').read_text()}")
+    (tmp_path / "config").write_text(
+        sshd.config.read_text().replace(str(sshd.home / "known_hosts"), str(tmp_path / "known_hosts"))
+    )
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    shell = shell_of(transport)
+    with pytest.raises(TargetError, match="ssh-keygen -R"):
+        shell.run(["true"])
+    end(shell)
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+def test_a_key_that_does_not_open(transport: str, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keygen(tmp_path / "wrong")
+    text = sshd.config.read_text().replace(str(sshd.home / "user_key"), str(tmp_path / "wrong"))
+    (tmp_path / "config").write_text(text)
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("SSH_ASKPASS", raising=False)
+    shell = shell_of(transport)
+    with pytest.raises(TargetError, match="no way to box") as raised:
+        shell.run(["true"])
+    end(shell)
+    assert "does `ssh box` let you in?" in str(raised.value)
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+def test_one_prompt_for_many_commands(
+    transport: str, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key with a passphrase stands for a one-time password: each opening of a connection asks for it."""
+    keygen(tmp_path / "locked", "sesame")
+    with (sshd.home / "authorized_keys").open("a") as stream:
+        stream.write((tmp_path / "locked.pub").read_text())
+    text = sshd.config.read_text().replace(str(sshd.home / "user_key"), str(tmp_path / "locked"))
+    (tmp_path / "config").write_text(text)
+    asker = tmp_path / "ask"
+    asker.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/asked\necho sesame\n')
+    asker.chmod(0o755)
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SSH_ASKPASS", str(asker))
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    shells = [shell_of(transport)]
+    shells += [shell_of(transport)] if transport == "ssh" else []  # as another process would come, later that day
+    for shell in shells:
+        assert [shell.run(["echo", str(number)]).stdout for number in range(3)] == [b"0\n", b"1\n", b"2\n"]
+    end(shells[0])
+    assert len((tmp_path / "asked").read_text().splitlines()) == 1
+
+
+def test_a_port_where_nobody_listens(tmp_path: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text(sshd.config.read_text().replace(f"Port {sshd.port}", "Port 1"))
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    for transport in ("ssh", "fabric"):
+        with pytest.raises(TargetError, match="no way to box") as raised:
+            shell_of(transport).run(["true"])
+        assert raised.value.exit_code == 69
+
+
+@pytest.fixture
+def one_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold launcher's digest: somebody may be working on its files."""
+    monkeypatch.setattr(tool_rooms, "own_digest", lambda cache: "0" * 64)
+
+
+@pytest.mark.usefixtures("one_version")
+def test_everything_lands_in_two_round_trips(way: Way, tmp_path: Path, cache: Cache) -> None:
+    """Contact and transfer; contact alone when all is there. The tools work."""
+    way.run(["true"])
+    profile = Profile(name="site", host="box", shared=str(tmp_path / "shared folder"))
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(3 << 20))
+    items = (Item(path="artifacts/big", source=big), Item(path="plan.json", source=b"{}"))
+    trips = way.trips
+    tools = prepare(way, profile, [Delivery(items=items)], cache)[1]
+    assert way.trips - trips == 2
+    assert (tmp_path / "shared folder/artifacts/big").read_bytes() == big.read_bytes()
+    trips = way.trips
+    assert prepare(way, profile, [Delivery(items=items)], cache)[1] == tools
+    assert way.trips - trips == 1
+    said = way.run([python(tools), "-I", "-c", "import launcher.node, obstore, submitit; print(launcher.__file__)"])
+    assert said.stdout.decode().startswith(tools), said.stderr
+
+
+@pytest.mark.usefixtures("one_version")
+def test_a_transfer_that_is_cut_leaves_nothing_half(way: Way, sshd: Sshd, tmp_path: Path, cache: Cache) -> None:
+    """What was whole stays, and only the rest is sent again."""
+    way.run(["true"])
+    shared = tmp_path / "shared"
+    profile = Profile(name="site", host="box", shared=str(shared))
+    (tmp_path / "first").write_bytes(os.urandom(1 << 20))
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(64 << 20))
+    items = (Item(path="first", source=tmp_path / "first"), Item(path="big", source=big))
+    threading.Thread(target=lambda: (wait_for((shared / "first").exists), sshd.cut())).start()
+    with pytest.raises(TargetError, match=r"the same again|harmless"):
+        prepare(way, profile, [Delivery(items=items)], cache)
+    assert (shared / "first").exists() and not (shared / "big").exists()
+    kept = (shared / "first").stat().st_ino
+    prepare(way, profile, [Delivery(items=items)], cache)
+    assert (shared / "big").read_bytes() == big.read_bytes()
+    assert (shared / "first").stat().st_ino == kept
+    wait_for(lambda: not list((shared / "tmp").iterdir()))
+    assert not list((shared / "tmp").iterdir())
