@@ -62,6 +62,7 @@ class Partition:
     kinds: tuple[Kind, ...] = ()  # what its nodes are, told apart; empty: only the sums above are known
     allow_accounts: tuple[str, ...] = ()  # empty: all
     allow_qos: tuple[str, ...] = ()  # empty: all
+    qos: str | None = None  # whose limits hold for all jobs here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class Profile:
     outbound: bool | None = None  # nodes reach the network outside; None: nobody has tried
     partitions: tuple[Partition, ...] = ()
     accounts: tuple[str, ...] = ()  # that this user may charge; empty: not told
+    default_account: str | None = None
     qoses: tuple[Qos, ...] = ()  # that this user may use; empty: not told
     default_qos: str | None = None
     enforced: tuple[str, ...] = ()  # AccountingStorageEnforce: associations, limits, qos ...

@@ -24,6 +24,7 @@ FOUND = (
     "outbound",
     "scratches",
     "accounts",
+    "default_account",
     "default_qos",
     "enforced",
 )
