@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,13 +156,16 @@ def tell_held(order: Order, outcome: Outcome) -> None:
 
 
 def go_on(order: Order, file: Path) -> None:
-    """Let what of the sweep did not fit into the queue follow. What fails here is the next task's to do."""
+    """Let what of the sweep did not fit into the queue follow. What fails here is the next task's to do.
+
+    Where something waits there is a file `waiting` beside the orders: a task that ends looks for no more.
+    """
+    if not (file.parent / "waiting").exists():
+        return
     from launcher.process import run as run_program
 
-    began = time.monotonic()
     words = [*python(order), "-m", "launcher.slurm.agent", "continue", str(file)]
     try:
         run_program(words, env=os.environ, timeout_s=CONTINUE_S)
-        log.debug("looked for more to submit in %.1f s", time.monotonic() - began)
     except LauncherError as e:
         log.warning("the rest of the sweep could not be submitted from here: %s", e)
