@@ -26,15 +26,18 @@ def run(
     timeout_s: float | None = None,
     hint: str | None = None,
     check: bool = True,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return what it printed. It holds `pass_fds` open for as long as it lives.
 
     Raises ProcessError when the program is missing, outlasts `timeout_s` (seconds), or ends with a
     non-zero code while `check` is set.
     """
     log.debug("run %s", shlex.join(args))
     try:
-        done = subprocess.run(args, cwd=cwd, env=env, input=stdin, capture_output=True, timeout=timeout_s)
+        done = subprocess.run(
+            args, cwd=cwd, env=env, input=stdin, capture_output=True, timeout=timeout_s, pass_fds=pass_fds
+        )
     except FileNotFoundError as e:
         raise ProcessError(f"there is no program `{args[0]}` on this machine", hint=hint) from e
     except subprocess.TimeoutExpired as e:
