@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import random
 import statistics
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -290,3 +293,21 @@ def test_the_lock_fits_whatever_the_sweep(tmp_path: Path) -> None:
     assert (example / "sweep.lock").read_bytes() == (example / "experiment.lock").read_bytes()
     assert not problems(lock, load(example / "sweep.yaml"))
     assert len(expand(load(example / "sweep.yaml"))) == 12
+
+
+def test_decimal_arithmetic_in_pure_python_draws_the_same(tmp_path: Path) -> None:
+    """The reference implementation stands in for other machines: it shares no code with the C library."""
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "import sys, _pydecimal\n"
+        "sys.modules['decimal'] = _pydecimal\n"
+        "from tests.test_sweep import drawn\n"
+        "print([drawn(40, kind=kind, numbers=(1, 2)) for kind in ('uniform', 'log_uniform', 'normal', 'log_normal')])\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    here = [drawn(40, kind=kind, numbers=(1, 2)) for kind in ("uniform", "log_uniform", "normal", "log_normal")]
+    assert done.stdout.strip() == str(here)
