@@ -137,6 +137,7 @@ def test_what_a_dead_owner_left_is_removed() -> None:
 
 
 def started_at(pid: int) -> str:
-    """Return when a process was started: its number alone may be another's by now (proc(5), /proc/PID/stat)."""
+    """Return when a living process was started: its number alone may be another's by now (proc(5), /proc/PID/stat)."""
     stat = Path(f"/proc/{pid}/stat")
-    return stat.read_text().rpartition(")")[2].split()[19] if stat.exists() else ""
+    fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else ["Z"]
+    return "" if fields[0] == "Z" else fields[19]
