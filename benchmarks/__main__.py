@@ -1,6 +1,5 @@
 """Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [steps]
-[environments] [push] [containers] [files]`; and `python -m benchmarks transfers [its own options]`,
-`python -m benchmarks listing [its own options]`.
+[environments] [push] [containers] [files]`; and `python -m benchmarks transfers|listing|slurm [its own options]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -12,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks.engine import docker_engine
@@ -114,19 +114,13 @@ PARTS = {
     "containers": containers,
     "files": files,
 }
+OTHERS = ("transfers", "listing", "slurm")  # need no Docker, and take options of their own
 
 
 def main(chosen: list[str]) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have byte code
-    if chosen[:1] == ["transfers"]:  # needs no Docker, and takes options of its own
-        from benchmarks import transfers
-
-        transfers.main(chosen[1:])
-        return
-    if chosen[:1] == ["listing"]:
-        from benchmarks import listing
-
-        listing.main(chosen[1:])
+    if chosen and chosen[0] in OTHERS:
+        import_module(f"benchmarks.{chosen[0]}").main(chosen[1:])
         return
     with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder, docker_engine() as docker:
         bench = Bench(Path(folder), docker)
