@@ -98,9 +98,9 @@ def test_commands_exist(page: Path) -> None:
 
 def test_the_check_of_commands_finds_mistakes(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("`launcher submit x`\n\n```console\n$ LAUNCHER_STORE=x launcher run --frosen a.yaml\n```\n")
+    page.write_text("`launcher sumbit x`\n\n```console\n$ LAUNCHER_STORE=x launcher run --frosen a.yaml\n```\n")
     problems = [problem for command in commands(page) for problem in unknown(command)]
-    assert [problem.partition(":")[0] for problem in problems] == ["no option `--frosen`", "no verb `submit`"]
+    assert [problem.partition(":")[0] for problem in problems] == ["no option `--frosen`", "no verb `sumbit`"]
 
 
 def test_make_has_the_targets_that_the_docs_name() -> None:
