@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from launcher.findings import Finding
     from launcher.lock import Lock
-    from launcher.spec.model import Resources
+    from launcher.profiles import Profile
+    from launcher.spec.model import Resources, Spec
     from launcher.target.facts import Facts
     from launcher.target.model import Runtime
 
@@ -44,19 +45,27 @@ def check(
 ) -> None:
     """Compare SPEC (experiment.yaml) and its lock with a target: driver, GPUs, runtimes, space, store, inputs.
 
+    A cluster is compared by what `launcher doctor` found there; it isn't asked again.
+
     Every finding is told with what to do. The exit code is 69 when one of them refuses, 0 otherwise: what is unknown
     refuses nothing.
     """
+    from launcher import profiles
     from launcher import target as targets
     from launcher.cli import inputs
     from launcher.cli.pipeline import given, locked
     from launcher.store import default_url
 
     cache = Cache()
-    chosen = targets.open(target, cache, runtime=runtime)
+    profile = profiles.load(target) if target != "local" else None
+    chosen = targets.open("local", cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
-    place, here = store or loaded.store or default_url(), inputs.lying(loaded)
-    found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, here, whole=True)
+    facts: Facts | Profile
+    if profile is not None:
+        found, facts = of_site(lock, loaded, profile, store), profile
+    else:
+        place, here = store or loaded.store or default_url(), inputs.lying(loaded)
+        found, facts = look(lock, loaded.resources, cache, chosen.runtimes, place, here, whole=True)
     found += inputs.findings(lock, loaded, cache)
     fits = all(finding.verdict != "refused" for finding in found)
     if as_json:
@@ -64,6 +73,20 @@ def check(
     else:
         report(found, target)
     ctx.exit(0 if fits else TargetError.exit_code)
+
+
+def of_site(lock: Lock, spec: Spec, profile: Profile, store: str | None) -> list[Finding]:
+    """Compare with what `launcher doctor` found of a cluster, and ask the store from here."""
+    from launcher import access
+    from launcher.findings import Finding
+    from launcher.lock.toolkits import toolkits
+    from launcher.profiles.fit import compare
+    from launcher.store import default_url
+
+    found = compare(spec, lock.gpu, profile, architecture=lock.architecture, toolkits=toolkits())
+    found.append(access.reach(access.of(store or spec.store or profile.store or default_url())))
+    warned = (Finding(subject="site", verdict="warning", says=one.says, hint=one.hint) for one in profile.warnings)
+    return [*found, *warned]
 
 
 def look(

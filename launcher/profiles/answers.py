@@ -71,9 +71,13 @@ def settings(answer: Answer) -> dict[str, str]:
 
 
 def records(answer: Answer) -> Iterator[dict[str, str]]:
-    """Read `scontrol -o show ...`: a line for each thing, `Name=value`, and values may have spaces."""
+    """Read `scontrol -o show ...`: a line for each thing, `Name=value`, and values may have spaces.
+
+    A Reason comes last, and is whatever a person wrote.
+    """
     for line in answer.lines:
-        found = list(FIELD.finditer(line))
+        fields, reason, _ = line.partition(" Reason=")
+        found = [*FIELD.finditer(fields), *FIELD.finditer(line, len(fields), len(fields) + len(reason))]
         ends = [*(one.start() for one in found[1:]), len(line)]
         values = {one[1]: line[one.end() : end].strip() for one, end in zip(found, ends, strict=True)}
         if values:

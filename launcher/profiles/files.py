@@ -56,6 +56,18 @@ def load(name: str) -> Profile:
     return profile(name, file_of(name), found_file_of(name))
 
 
+def load_found(name: str) -> Profile | None:
+    """Return what doctor found of a target, without what a person says; None where it hasn't looked.
+
+    Raises TargetError.
+    """
+    from launcher.profiles.model import from_json
+    from launcher.profiles.reading import facts
+
+    found = facts(found_file_of(name))
+    return from_json({**found, "name": name}) if found else None
+
+
 def unknown(name: str) -> UsageError:
     import difflib
 
