@@ -2,34 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from launcher.errors import LauncherError
 
+if TYPE_CHECKING:
+    from launcher.profiles import Profile
     from launcher.records.standing import Sight
+    from launcher.slurm.door import Door
+    from launcher.slurm.ledger import Ledger
+    from launcher.slurm.states import Look
     from launcher.store.objects import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opinion:
-    """What schedulers say of a sweep's points; `seen` is None where none answered. `sent` are the submitted points."""
+    """What schedulers say of a sweep's points; `seen` is None where none answered.
+
+    `sent` are the points that some submission has, `held` those of submissions that have not come to a scheduler.
+    """
 
     seen: Mapping[int, Sight] | None = None
     sent: frozenset[int] = frozenset()
+    held: frozenset[int] = frozenset()
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heard:
-    """What one target said."""
+def second_opinion(store: Store, sweep: str, *, ask: bool = True) -> Opinion:
+    """Ask every target that points of a sweep were submitted to. What doesn't answer is told, and stays unknown.
 
-    seen: Mapping[int, Sight] = field(default_factory=dict)
-    note: str | None = None
+    Without `ask` only the store is looked at.
+    """
+    from launcher.slurm import ledger as ledgers
+
+    ledger = ledgers.read(store, sweep)
+    names = targets(ledger)
+    if not ask or not names:
+        return of_looks(ledger, ())
+    looks = []
+    for name in names:
+        try:
+            with entered(name) as door:
+                looks.append(looked(ledger, door))
+        except LauncherError as e:
+            looks.append(silent(ledger, name, e))
+    return of_looks(ledger, looks)
 
 
-def second_opinion(store: Store, sweep: str) -> Opinion:
-    """Ask every target that points of a sweep were submitted to. What doesn't answer is told, and stays unknown."""
-    return Opinion()
+def targets(ledger: Ledger) -> tuple[str, ...]:
+    """Return the names of the targets that were submitted to, each once."""
+    return tuple(dict.fromkeys(one.target for one in ledger.submissions))
+
+
+@contextlib.contextmanager
+def entered(name: str) -> Iterator[Door]:
+    """Give the door to a target, by its name in this machine's configuration. Raises UsageError, TargetError."""
+    from launcher.profiles import load
+
+    with opened(load(name)) as door:
+        yield door
+
+
+@contextlib.contextmanager
+def opened(profile: Profile) -> Iterator[Door]:
+    """Give the door to a site: this machine, or a login node that gets launcher's tools if it lacks them."""
+    from launcher import remote
+    from launcher.slurm import door as doors
+
+    if profile.host is None:
+        yield doors.here(profile)
+        return
+    from launcher.cache import Cache
+    from launcher.cli.progress import choose_progress
+    from launcher.remote.delivery import prepare
+
+    with contextlib.closing(remote.open(profile)) as shell:
+        site, tools = prepare(shell, profile, [], Cache(), choose_progress())
+        yield doors.open(shell, profile, tools, site.shared)
+
+
+def looked(ledger: Ledger, door: Door) -> Look:
+    from launcher.slurm.states import look
+
+    return look(ledger, door)
+
+
+def silent(ledger: Ledger, name: str, error: LauncherError) -> Look:
+    """Say of a target that can't be asked at all what its silence means: nothing."""
+    from launcher.slurm.states import Look
+
+    ours = frozenset(point for point, (one, _) in ledger.tasks.items() if one.target == name)
+    return Look(seen=None, sent=ours, notes=(f"{name} can't be asked: {error.problems[0].message}",))
+
+
+def of_looks(ledger: Ledger, looks: Sequence[Look]) -> Opinion:
+    """Put together what was seen. A point that was submitted to a place that nobody looked at is unknown."""
+    from launcher.slurm.states import together
+
+    found = together(looks)
+    sent = frozenset(ledger.tasks) | found.sent | found.waiting
+    return Opinion(seen=found.seen, sent=sent, held=found.waiting, targets=targets(ledger), notes=found.notes)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher.errors import ObjectMissingError, TargetError, UsageError
 from launcher.store import folder_of, keys
@@ -104,7 +103,7 @@ def prepared(
         made = {"lock": digest(lock), "image": image, "code": code}
         return plan(spec, **made, now=now, entropy=entropy, data=data, overrides=overrides, gpu=lock.gpu, points=points)
 
-    refuse_unfit(planned("", "")[0], lock, profile)
+    refuse_unfit(planned("", "")[0], lock, profile, spec.image.platform)
     found = inputs.bring(pins, sources, cache, opened, progress)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
@@ -116,11 +115,15 @@ def prepared(
     return Ready(plan=made, freight=freight, lock=lock, patch=code.patch)
 
 
-def refuse_unfit(job: Job, lock: Lock, profile: Profile) -> None:
+def refuse_unfit(job: Job, lock: Lock, profile: Profile, platform: str) -> None:
     """Raise TargetError with every reason why a target can't serve a job."""
+    from launcher.gpu.table import Toolkits
+    from launcher.lock.toolkits import toolkits
     from launcher.profiles.fit import refusals
 
-    if problems := refusals(job, lock.gpu, profile):
+    table = toolkits() if job.resources.gpus.count else Toolkits()
+    architecture = platform.rpartition("/")[2]
+    if problems := refusals(job, lock.gpu, profile, architecture=architecture, toolkits=table):
         raise TargetError.of(problems)
 
 
@@ -139,12 +142,19 @@ def settled(made: Plan, opened: Store, again: bool) -> Plan:
     """Write the plan, and return it or the one that is there already for the same points; `again` makes a new sweep."""
     from launcher.records import sweeps
 
-    if not again:
-        return sweeps.settle(opened, made)
-    number = 2
-    while opened.exists(keys.plan(made.numbered(number).sweep)):
-        number += 1
-    return sweeps.settle(opened, made.numbered(number))
+    return sweeps.settle(opened, foreseen(made, opened, again))
+
+
+def foreseen(made: Plan, opened: Store, again: bool) -> Plan:
+    """Return the plan that `settled` would return; nothing is written."""
+    from launcher.records import sweeps
+
+    if again:
+        number = 2
+        while opened.exists(keys.plan(made.numbered(number).sweep)):
+            number += 1
+        return made.numbered(number)
+    return sweeps.plan(opened, made.sweep) if opened.exists(keys.plan(made.sweep)) else made
 
 
 def brought_back(plan: Plan, opened: Store, cache: Cache, progress: Progress, given: Mapping[str, Path]) -> Freight:
@@ -182,10 +192,3 @@ def refuse_wrong_kind(profile: Profile) -> None:
 def with_store(spec: Spec, place: str | None, profile: Profile) -> Spec:
     """Return the spec with the store that counts: the command line's, the spec's, the target's."""
     return replace(spec, store=place or spec.store or profile.store)
-
-
-def owner() -> int:
-    return os.getuid()
-
-
-Facts = Mapping[str, Any]

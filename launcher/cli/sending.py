@@ -46,34 +46,39 @@ def send(
     """
     from launcher.job.sweeps import to_json
     from launcher.remote.delivery import Delivery, prepare
+    from launcher.remote.images import delivery
     from launcher.remote.items import Item
     from launcher.target.architecture import of
 
     here = Places("")
-    items = [*image_items(freight, profile, cache), Item(path=here.artifact(plan.shared.code), source=freight.code)]
+    image = delivery(shell, freight.image, profile.runtime, cache)
+    items = [Item(path=here.artifact(plan.shared.code), source=freight.code)]
     items += [
         Item(path=here.input(plan.shared.data[name]), source=path, tree=path.is_dir())
         for name, path in freight.data.items()
     ]
     items += [*secret_items(access), Item(path=here.plan(plan.sweep), source=to_json(plan))]
-    site, tools = prepare(shell, profile, [Delivery(items=tuple(items))], cache, progress)
-    there = Places(site.shared)
+    site, tools = prepare(shell, profile, [image, Delivery(items=tuple(items))], cache, progress)
+    return at(Places(site.shared), tools, plan, access, of(freight.image))
+
+
+def imagined(profile: Profile, plan: Plan, freight: Freight, access: Access) -> Sent:
+    """Return where things will be, for a dry run: the tools' digest is known only once the site has been seen."""
+    from launcher.target.architecture import of
+
+    return at(Places(profile.shared), Places(profile.shared).tools("..."), plan, access, of(freight.image))
+
+
+def at(there: Places, tools: str, plan: Plan, access: Access, architecture: str) -> Sent:
     return Sent(
-        shared=site.shared,
+        shared=str(there.shared),
         tools=tools,
         plan=there.plan(plan.sweep),
         code=there.artifact(plan.shared.code),
         data={name: there.input(sha256) for name, sha256 in plan.shared.data.items()},
         store=as_reached_there(access, there),
-        architecture=of(freight.image),
+        architecture=architecture,
     )
-
-
-def image_items(freight: Freight, profile: Profile, cache: Cache) -> list[Item]:
-    from launcher.node.images import files
-    from launcher.remote.items import Item
-
-    return [Item(path=path, source=source) for path, source in files(freight.image, cache, profile.runtime)]
 
 
 def secret_items(access: Access) -> list[Item]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import UsageError
 
 if TYPE_CHECKING:
     from launcher.job.sweeps import Plan
@@ -124,21 +124,17 @@ def viewed(
 
     `offline` asks nobody: what had not ended when the store was last asked is told as unknown.
     """
-    from launcher.cli.opinion import Opinion, second_opinion
+    from launcher.cli.opinion import second_opinion
     from launcher.cli.runs import listed
     from launcher.records import sweeps
 
     plan = sweeps.plan(store, sweep)
-    opinion = Opinion() if offline else second_opinion(store, sweep)
+    opinion = second_opinion(store, sweep, ask=not offline)
     with listed(place, offline=offline, refresh=refresh) as runs:
-        found = sweeps.read(store, runs, plan, seen=opinion.seen, sent=opinion.sent)
+        found = sweeps.read(store, runs, plan, seen=opinion.seen, sent=opinion.sent, held=opinion.held)
         yield View(standing=found, targets=opinion.targets, runs=runs, notes=opinion.notes)
 
 
 def tell(notes: Sequence[str]) -> None:
     for text in notes:
         click.echo(f"note: {text}", err=True)
-
-
-def first_line(error: LauncherError) -> str:
-    return error.problems[0].message
