@@ -19,8 +19,7 @@ CLUSTER = ROOT / "slurm" / "dev" / "cluster"
 TARGET = "bench"
 SPEC = """\
 name: {name}
-base: debian:bookworm
-apt: [python3]
+image: {{base: "debian:bookworm", apt: [python3]}}
 run: {run}
 resources: {{cpus: 1, memory: 200M, time: 10m}}
 """
@@ -96,7 +95,6 @@ def site(folder: Path, apptainer: str) -> Iterator[Site]:
         "LAUNCHER_CACHE": str(folder / "cache"),
         "LAUNCHER_STORE": str(home / "shared" / "store"),
         "PATH": f"{Path(apptainer).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
     }
     try:
         one = Site(folder=folder, shared=home / "shared", address=f"10.77.{number}.1", env=env)
@@ -110,5 +108,5 @@ def prepared(one: Site) -> None:
     tell("slurm: looking at the cluster")
     one.launcher("target", "add", TARGET, "--slurm", "--shared", one.shared / "launcher")
     tell("slurm: locking and building")
-    one.launcher("lock", one.spec("first", "true"))
+    one.launcher("lock", one.spec("first", '"true"'))
     one.launcher("build", one.folder / "first" / "experiment.lock")

@@ -30,6 +30,10 @@ LONG = (
     "test_apt_on_base",
     "test_run_s3",
     "test_image_engines",
+    "test_cli_run",
+    "test_runner_checkpoints",
+    "test_runner_shipping",
+    "test_image_build",
 )
 WORKER_MB = 3000  # what one process and all that it starts may need at once
 FOLDERS = {"LAUNCHER_CACHE": "cache", "LAUNCHER_STORE": "store", "XDG_CACHE_HOME": "xdg-cache", "XDG_DATA_HOME": "xdg"}
