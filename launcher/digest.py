@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -39,7 +40,7 @@ def canonical_json(value: object) -> bytes:
 
 
 def canonical_text(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return CANONICAL.encode(value)
 
 
 def tree_digest(entries: Iterable[tuple[str, str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.digest import canonical_json
 from launcher.errors import SpecError, StoreError, UsageError
 from launcher.job import Job, again, from_json, plan, point_digest, point_group, sweeps, to_json
 from launcher.job.sweeps import Plan
@@ -85,6 +87,13 @@ def test_the_digest_is_of_what_decides_a_result() -> None:
     of_the_group = {"image", "code", "data"}
     for name, value in other.items():
         assert (point_group(replace(job, **{name: value})) != point_group(job)) == (name in of_the_group), name
+
+
+def test_the_digest_is_over_canonical_json() -> None:
+    for job in planned(spec(), data={"b": "5" * 64, "a": "6" * 64})[::5]:
+        names = ("image", "code", "argv", "params", "data", "seed", "determinism", "outputs", "env")
+        plain = canonical_json({name: getattr(job, name) for name in names})
+        assert point_digest(job) == hashlib.sha256(plain).hexdigest()
 
 
 def test_values_of_different_kinds_have_different_digests() -> None:

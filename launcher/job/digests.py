@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from launcher.digest import canonical_json, sha256_bytes
+from launcher.digest import canonical_json, canonical_text, sha256_bytes
 from launcher.job.model import Job
 from launcher.spec.model import Param
 
@@ -16,23 +16,27 @@ def point_digest(job: Job) -> str:
 
     It is taken over canonical JSON of image, code, argv, params, data, seed, determinism, outputs and env.
     """
-    return digest_at(job, job.argv, job.params, job.seed)
+    return digester(job)(job.argv, job.params, job.seed)
 
 
-def digest_at(job: Job, argv: Sequence[str], params: Mapping[str, Param], seed: int) -> str:
-    """Return the digest that the job would have with these."""
-    decides = {
-        "argv": argv,
-        "code": job.code,
-        "data": dict(job.data),
-        "determinism": job.determinism,
-        "env": dict(job.env),
-        "image": job.image,
-        "outputs": job.outputs,
-        "params": dict(params),
-        "seed": seed,
-    }
-    return sha256_bytes(canonical_json(decides))
+def digester(job: Job) -> Callable[[Sequence[str], Mapping[str, Param], int], str]:
+    """Return a function that gives the digests of points which differ from a job in argv, params and seed only."""
+    shared = canonical_text(
+        {
+            "code": job.code,
+            "data": dict(job.data),
+            "determinism": job.determinism,
+            "env": dict(job.env),
+            "image": job.image,
+            "outputs": job.outputs,
+        }
+    )[1:-1]
+
+    def digest(argv: Sequence[str], params: Mapping[str, Param], seed: int) -> str:
+        own = canonical_text(argv), canonical_text(dict(params))
+        return sha256_bytes(f'{{"argv":{own[0]},{shared},"params":{own[1]},"seed":{seed}}}'.encode())
+
+    return digest
 
 
 def point_group(job: Job) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 
 from launcher.errors import Problem, SpecError
 from launcher.gpu.model import Gpu
-from launcher.job.digests import digest_at, sweep_id
+from launcher.job.digests import digester, sweep_id
 from launcher.job.model import Job
 from launcher.spec.command import Template, template
 from launcher.spec.model import Param, Spec
@@ -79,11 +79,11 @@ def swept(job: Job, points: Sequence[Point], file: str, command: Template) -> li
     params = [{**job.params, **point.params} for point in points]
     seeds = [job.seed if point.seed is None else point.seed for point in points]
     argvs = [command.fill(one) for one in params]
-    digests = [digest_at(job, *one) for one in zip(argvs, params, seeds, strict=True)]
-    shared = replace(job, sweep=sweep_id(job.name, digests))
+    sweep = sweep_id(job.name, list(map(digester(job), argvs, params, seeds)))
+    shared = {**vars(job), "sweep": sweep}  # `replace` would ask for the fields of each anew
     return [
-        replace(shared, run=point_run(job.run, number), argv=argv, params=own, seed=seed, point=number)
-        for number, (argv, own, seed) in enumerate(zip(argvs, params, seeds, strict=True))
+        Job(**{**shared, "run": point_run(job.run, i), "argv": argvs[i], "params": own, "seed": seeds[i], "point": i})
+        for i, own in enumerate(params)
     ]
 
 

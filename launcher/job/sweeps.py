@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher.digest import canonical_json
 from launcher.errors import StoreError
-from launcher.job.digests import point_digest, point_group
+from launcher.job.digests import digester, point_digest, point_group
 from launcher.job.model import Job
 from launcher.job.planning import point_run
 from launcher.job.wire import from_values, to_values
@@ -79,7 +79,7 @@ class Plan:
             names=names,
             rows=tuple(tuple(job.params[name] for name in names) for job in jobs),
             seeds=seeds if len(set(seeds)) > 1 else (),
-            digests=tuple(point_digest(job) for job in jobs),
+            digests=tuple(map(digester(first), (job.argv for job in jobs), (job.params for job in jobs), seeds)),
         )
 
     def __len__(self) -> int:

@@ -72,7 +72,10 @@ class Template:
         return ("/bin/sh", "-c", *words) if self.quote else words
 
     def part(self, piece: str | Piece, params: Mapping[str, Param]) -> str:
-        return piece if isinstance(piece, str) else filled(piece, params, quote=self.quote)
+        if isinstance(piece, str):
+            return piece
+        value = text(params[piece.name])
+        return quoted(value, piece.touches) if self.quote else value
 
 
 def template(run: str | tuple[str, ...], names: Iterable[str]) -> Template:
