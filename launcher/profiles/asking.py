@@ -171,15 +171,22 @@ def probe_folder(profile: Profile, nonce: str) -> str:
 
 
 def probes(
-    profile: Profile, partitions: Sequence[Partition], nonce: str, wait_s: int, endpoint: tuple[str, int] | None = None
+    profile: Profile,
+    partitions: Sequence[Partition],
+    nonce: str,
+    wait_s: int,
+    *,
+    endpoint: tuple[str, int] | None = None,
+    memory: bool = True,
 ) -> str:
     """Return the script that runs the node's on one node of each partition, waits, and takes back what still waits.
 
-    The jobs are known by their name, which has the nonce: nothing else is ever cancelled.
+    The jobs are known by their name, which has the nonce: nothing else is ever cancelled. `memory` tells that the
+    site counts it: a job that names none would wait for a whole node; other sites refuse one that does.
     """
     name = f"launcher-doctor-{nonce}"
     started = [
-        f'{{ {shlex.join(srun(profile, one, name))} bash -c "$payload" </dev/null >"$answers/{at}.out" '
+        f'{{ {shlex.join(srun(profile, one, name, memory))} bash -c "$payload" </dev/null >"$answers/{at}.out" '
         f'2>"$answers/{at}.err"; echo $? >"$answers/{at}.code"; }} &'
         for at, one in enumerate(partitions)
     ]
@@ -197,18 +204,17 @@ def probes(
             f'done_with {len(partitions)} || timeout 20 scancel -n {name} -u "$(id -un)"',
             f"for ((i = 0; i < 50; i++)); do done_with {len(partitions)} && break; sleep 0.2; done",
             *(told(at, one.name) for at, one in enumerate(partitions)),
-            *seen_here(profile, nonce),
         ]
     )
 
 
-def srun(profile: Profile, partition: Partition, name: str) -> list[str]:
+def srun(profile: Profile, partition: Partition, name: str, memory: bool) -> list[str]:
     """Return the words that start a probe: small and short, and with one GPU where the partition has some."""
     from launcher.profiles.gres import gpus
 
     said = {"account": profile.account, "qos": profile.qos, "constraint": profile.constraint, **profile.options}
     words = ["srun", f"--job-name={name}", f"--partition={partition.name}", "--nodes=1", "--ntasks=1", "--chdir=/"]
-    words += [f"--time={NODE_TIME_MIN}", f"--mem={NODE_MEMORY}"]
+    words += [f"--time={NODE_TIME_MIN}", *([f"--mem={NODE_MEMORY}"] if memory else [])]
     words += [f"--{key}={value}" if value else f"--{key}" for key, value in said.items() if value is not None]
     if gpus(partition.gres):
         words += [f"--gres={profile.gres}:1"] if profile.gres else ["--gpus-per-node=1"]
@@ -233,10 +239,3 @@ def told(at: int, name: str) -> str:
         f"{begin}; printf '\\n{MARK} begin srun\\n'; cat \"$answers/{at}.err\"; "
         f'printf \'\\n{MARK} end srun %s\\n\' "$(cat "$answers/{at}.code" 2>/dev/null || echo 255)"'
     )
-
-
-def seen_here(profile: Profile, nonce: str) -> list[str]:
-    """Look for what nodes wrote: a folder that is only called the same there shows by its absence."""
-    if not profile.shared:
-        return []
-    return [f"printf '\\n{MARK} partition \\n'", 'ask back bash -c \'cat "$1"/node-* | sort -u\' - "$probe"']

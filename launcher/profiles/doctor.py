@@ -11,7 +11,7 @@ from typing import Protocol
 from launcher.errors import TargetError
 from launcher.findings import Finding
 from launcher.profiles import asking, cluster, explaining, node_facts
-from launcher.profiles.answers import NO_ANSWER, Answer, answers, by_partition
+from launcher.profiles.answers import NO_ANSWER, Answer, answers, by_partition, settings
 from launcher.profiles.model import Partition, Profile, Warned
 from launcher.progress import SILENT, Progress
 
@@ -80,7 +80,9 @@ def examine(
     chosen = probed(found, partitions) if job else []
     if chosen:
         progress.note(f"running a probe in {', '.join(one.name for one in chosen)}, for {wait_s} s at most")
-    told = nodes(shell, found, chosen, wait_s, endpoint) if chosen else {}
+    memory = "MEMORY" in settings(said["config"]).get("SelectTypeParameters", "").upper()
+    script = asking.probes(found, chosen, secrets.token_hex(6), wait_s, endpoint=endpoint, memory=memory)
+    told = by_partition(asked(shell, profile, script, wait_s + 2 * PATIENCE_S)) if chosen else {}
     seen = [one for name in told if name and (one := node_facts.seen(name, told[name]))]
     found = with_nodes(found, seen, before)
     site = explaining.Site(profile=found, login=said, probes=told, nodes=tuple(seen), where=shell.where)
@@ -141,13 +143,6 @@ def probed(profile: Profile, asked: Sequence[str]) -> list[Partition]:
 
 def in_order(partitions: Iterable[Partition]) -> list[Partition]:
     return sorted(partitions, key=lambda one: (not one.default, not one.gres))
-
-
-def nodes(
-    shell: Shell, profile: Profile, chosen: Sequence[Partition], wait_s: int, endpoint: tuple[str, int] | None
-) -> dict[str, dict[str, Answer]]:
-    script = asking.probes(profile, chosen, secrets.token_hex(6), wait_s, endpoint)
-    return by_partition(asked(shell, profile, script, wait_s + 2 * PATIENCE_S))
 
 
 def with_nodes(profile: Profile, seen: Sequence[node_facts.Seen], before: Profile | None) -> Profile:

@@ -28,7 +28,7 @@ def probes(profile: Profile, told: Mapping[str, Answers], seen: Sequence[Seen]) 
             node = next(one for one in seen if one.partition == name)
             yield finding("probe", "ok", f"`{name}`: {node.host}, Linux {node.kernel}, {node.machine}")
         elif name in pending:
-            says = f"`{name}`: no node was free in time ({pending[name]}); what its nodes have stays unknown"
+            says = f"`{name}`: the probe didn't end in time ({pending[name]}); what its nodes have stays unknown"
             yield finding("probe", "unknown", says, "look again later, or give it longer: --wait 600")
         else:
             yield failed(name, said.get("srun", NO_ANSWER), named=name in (profile.partition or "").split(","))
@@ -38,11 +38,11 @@ def probes(profile: Profile, told: Mapping[str, Answers], seen: Sequence[Seen]) 
 
 
 def waiting(queue: Answer) -> Iterator[tuple[str, str]]:
-    """Yield the partitions whose probe still waits, and why."""
+    """Yield the partitions whose probe had not ended, and why."""
     for line in queue.lines if queue.good else ():
         parts = line.split("|")
-        if len(parts) == 3 and parts[1] == "PENDING":
-            yield parts[0], parts[2]
+        if len(parts) == 3:
+            yield parts[0], f"{parts[1].lower()}: {parts[2]}" if parts[2] != "None" else parts[1].lower()
 
 
 def failed(name: str, srun: Answer, *, named: bool) -> Finding:
@@ -52,6 +52,9 @@ def failed(name: str, srun: Answer, *, named: bool) -> Finding:
 
 def node(profile: Profile, seen: Seen, login: Answers) -> Iterator[Finding]:
     """Say what one node has."""
+    if seen.setup:
+        hint = "mend them in the target's file: nodes may have other modules than the login node"
+        yield refused("setup", f"{seen.host}: lines of `setup` fail: {'; '.join(seen.setup)}", hint)
     yield from runtime(profile, seen)
     yield from shared(profile, seen)
     yield from scratch(profile, seen)

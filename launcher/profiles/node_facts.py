@@ -63,6 +63,7 @@ class Seen:
     kernel: str | None = None
     machine: str | None = None
     clock: int | None = None
+    setup: tuple[str, ...] = ()  # lines of it that failed
     python: Answer = NO_ANSWER
     pythons: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ def seen(partition: str, said: Answers) -> Seen | None:
         kernel=host.lines[1],
         machine=host.lines[2],
         clock=number(said.get("clock", NO_ANSWER).text),
+        setup=tuple(said.get("setup", NO_ANSWER).lines),
         python=said.get("python", NO_ANSWER),
         pythons=tuple(row[0] for row in tables(said.get("pythons", NO_ANSWER)) if len(row) == 3 and row[2]),
         programs=tuple(row[0] for row in programs),

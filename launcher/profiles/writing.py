@@ -86,9 +86,12 @@ def with_options(lines: list[str], said: list[str]) -> list[str]:
 
 
 def assigned(key: str, value: object) -> str:
+    """Return a line of TOML."""
     import tomli_w
 
-    return tomli_w.dumps({key: value}, multiline_strings=False).strip().replace("\n", " ")
+    if isinstance(value, list):
+        return f"{key} = [{', '.join(assigned('x', one).removeprefix('x = ') for one in value)}]"
+    return tomli_w.dumps({key: value}).rstrip("\n")
 
 
 def found_text(profile: Profile) -> str:
