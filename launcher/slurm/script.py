@@ -38,7 +38,7 @@ def parameters(order: Order, options: Mapping[str, Any], folder: str, throttle: 
     """Return submitit's parameters with those that are this submission's own."""
     tasks = len(order.groups)
     name = "%a" if tasks > 1 else "0"
-    own = {"output": f"{folder.replace('%', '%%')}/{name}.out"}
+    own = {"output": f"{folder.replace('%', '%%')}/{name}.out", "chdir": folder}
     return {
         **options,
         "job_name": order.job_name,
