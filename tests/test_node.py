@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,6 +227,12 @@ def said_by(done: subprocess.CompletedProcess[bytes]) -> list[str]:
     return [line for line in done.stdout.decode().splitlines() if line.startswith("point ")]
 
 
+def rank_of(rank: int) -> dict[str, Any]:
+    """Return what Slurm says to a task's step on one of two nodes."""
+    step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_ID": "0"}
+    return {**step, "SLURM_NODEID": str(rank), "node": str(rank + 1)}
+
+
 def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
     script = (
         "import os, pathlib\n"
@@ -236,9 +243,7 @@ def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
         "print('rank', rank, flush=True)\nimport time; time.sleep(1.5)\n"
     )
     one = site(Wish(script=script, resources=Resources(nodes=2)))
-    both = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_ID": "0"}
-    follower = one.start(SLURM_NODEID="1", node="2", **both)
-    leader = one.start(SLURM_NODEID="0", **both)
+    follower, leader = (one.start(**rank_of(rank)) for rank in (1, 0))
     said, _ = leader.communicate(timeout=60)
     assert leader.returncode == 0, said.decode()
     assert b"rank 1" in follower.communicate(timeout=60)[0]
@@ -252,9 +257,7 @@ def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
 def test_a_node_whose_command_fails_ends_the_attempt(site: Make) -> None:
     script = "import os, sys, time\ntime.sleep(1)\nsys.exit(9) if os.environ['NODE_RANK'] == '1' else time.sleep(60)\n"
     one = site(Wish(script=script, resources=Resources(nodes=2)))
-    both = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_ID": "0"}
-    follower = one.start(SLURM_NODEID="1", node="2", **both)
-    leader = one.start(SLURM_NODEID="0", **both)
+    follower, leader = (one.start(**rank_of(rank)) for rank in (1, 0))
     said, _ = leader.communicate(timeout=60)
     follower.communicate(timeout=60)
     assert one.told()["decision"] == "failed", said.decode()

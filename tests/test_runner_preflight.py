@@ -61,7 +61,7 @@ def test_a_command_that_ends_with_78_has_failed_by_itself(bench: Bench) -> None:
 
 def attempt(gpus: dict[str, Any], gpu: Gpu | None = NEEDS) -> Any:
     told = json.loads(json.dumps(asdict(gpu))) if gpu else None
-    return SimpleNamespace(job={"gpu": told, "resources": {"gpus": gpus}})
+    return SimpleNamespace(given=[], job={"gpu": told, "resources": {"gpus": gpus}})
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class Attempt:
         self.claims_now = told.get("claim", "wait") == "now"  # who started it has seen the one before die
         self.follows = told.get("role", "leader") == "follower"  # another node of the attempt leads, and records
         self.nodes = int((self.job.get("resources") or {}).get("nodes") or 1)
+        self.given: list[str] = told.get("given", [])  # device files of GPUs of which no driver tells
         self.times: dict[str, float] = {**TIMES, **told.get("times", {})}
         self.lease_s = float(self.times.get("lease_s") or LEASE_BEATS * self.times["heartbeat_s"])
         self.limits: dict[str, int] = told.get("limits", {})

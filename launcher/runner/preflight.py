@@ -5,7 +5,7 @@ A client has looked before it submitted; but a queue chose the node, and the con
 
 from __future__ import annotations
 
-from launcher.gpu.model import Code, Gpu
+from launcher.gpu.model import Code, Gpu, Node
 from launcher.gpu.probe import probe, visible
 from launcher.gpu.verdict import findings
 from launcher.runner.clock import say
@@ -54,6 +54,8 @@ def unfit(attempt: Attempt, environment: Mapping[str, str]) -> NotStarted | None
 def seen(attempt: Attempt, environment: Mapping[str, str]) -> list[Finding]:
     folders = [folder for folder in environment.get("LD_LIBRARY_PATH", "").split(":") if folder]
     node = visible(probe(folders=folders), environment.get("CUDA_VISIBLE_DEVICES"))
+    if attempt.given and not node.devices:
+        node = Node()  # a scheduler gave them: that nothing tells of them is no proof that they are none
     return findings(gpu_of(attempt.job.get("gpu")), node, wanted=Wanted(attempt.job["resources"]["gpus"]))
 
 

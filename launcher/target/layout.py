@@ -113,6 +113,7 @@ def attempt_json(work: Work, env: dict[str, str], store: str | dict[str, object]
         "host": host,
         "requeue": work.requeue,
         "times": dict(work.times),
+        "given": [mount.target for mount in work.mounts if mount.target.startswith("/dev/")],
         "own_session": True,  # process.start gives every runtime one
     }
 
