@@ -161,9 +161,9 @@ class Feeder(threading.Thread):
             for piece in pieces(self.chunks):
                 try:
                     self.channel.sendall(piece)
-                except OSError:  # the command reads no more, which is no error by itself
+                except trouble():  # the command reads no more, or the way is lost: its code tells
                     return
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(*trouble()):
                 self.channel.shutdown_write()
         except BaseException as e:
             self.error = e

@@ -30,6 +30,7 @@ SHELF = "tools"  # as launcher.profiles.places has it
 OWN = Path(__file__).parents[1]
 DATA = ("images", "slurm")
 NOT_SENT = ("__pycache__", "dev")  # byte code, and the cluster of the tests
+CLIENT = ("_data", "cli", "registry", "resolve", "vault", "workshop")  # rooms that no task and no login node enters
 
 
 def python(tools: str) -> str:
@@ -74,7 +75,7 @@ def environment(site: Site, wanted: tuple[Package, ...], cache: Cache, progress:
 def own_files() -> Iterator[tuple[str, Path]]:
     """Yield (path in site-packages, file) of launcher, with its data where a wheel has them."""
     for path in sorted(OWN.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc" and path.relative_to(OWN).parts[0] != "_data":
+        if path.is_file() and path.suffix != ".pyc" and path.relative_to(OWN).parts[0] not in CLIENT:
             yield f"launcher/{path.relative_to(OWN).as_posix()}", path
     for folder in DATA:
         home = data_path(folder)

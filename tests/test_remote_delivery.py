@@ -1,0 +1,313 @@
+"""What lands on a site: whole or not at all, only what is missing, in two round trips; and images."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.cache import Cache
+from launcher.errors import DiskFullError, TargetError
+from launcher.image.oci import Image
+from launcher.image.sif import sif
+from launcher.node.images import read
+from launcher.profiles.model import Profile
+from launcher.profiles.places import Places
+from launcher.remote import facts, receiving, tools
+from launcher.remote.contact import contact
+from launcher.remote.delivery import Delivery, deliver, judge, prepare
+from launcher.remote.here import Here
+from launcher.remote.images import delivery
+from launcher.remote.items import Item, Link
+from launcher.remote.model import Shell
+from tests.far import Far
+from tests.rootfs import image
+from tests.test_squashfs import LOWER, UPPER
+
+
+@pytest.fixture(params=["here", "far"])
+def shell(request: pytest.FixtureRequest) -> Here | Far:
+    return Here() if request.param == "here" else Far()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    return tmp_path / "sh ared $x"
+
+
+@pytest.fixture
+def profile(shared: Path) -> Profile:
+    return Profile(name="site", shared=str(shared))
+
+
+@pytest.fixture
+def one_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold launcher's digest: somebody may be working on its files."""
+    monkeypatch.setattr(tools, "own_digest", lambda cache: "0" * 64)
+
+
+@pytest.fixture
+def no_tools(monkeypatch: pytest.MonkeyPatch, one_version: None) -> None:
+    """Leave the tools out: they have tests of their own."""
+    monkeypatch.setattr(tools, "environment", lambda *_: {"bin/python": b"none"})
+
+
+def test_items_of_all_kinds(shell: Here | Far, shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"from a file" * 1000)
+    (tmp_path / "folder/in").mkdir(parents=True)
+    (tmp_path / "folder/in/side").write_bytes(b"x")
+    (tmp_path / "folder/in/side").chmod(0o755)
+    (tmp_path / "folder/li nk").symlink_to("in/side")
+    items = [
+        Item(path="a/b/file", source=tmp_path / "file"),
+        Item(path="bytes", source=b"\0\1" * 700_000),
+        Item(path="empty", source=b""),
+        Item(path="tree", source=tmp_path / "folder", tree=True),
+        Item(path="made", source={"x/y": b"1", "x/z": Link(target="y")}, tree=True),
+        Item(path="secrets/k/store.json", source=b"secret", mode=0o600, replace=True),
+    ]
+    deliver(shell, Places(str(shared)), items)
+    assert (shared / "a/b/file").read_bytes() == b"from a file" * 1000
+    assert (shared / "bytes").read_bytes() == b"\0\1" * 700_000
+    assert (shared / "empty").read_bytes() == b""
+    assert (shared / "tree/li nk").readlink() == Path("in/side")
+    assert (shared / "tree/in/side").stat().st_mode & 0o777 == 0o755
+    assert (shared / "made/x/z").read_bytes() == b"1"
+    assert (shared / "secrets/k/store.json").stat().st_mode & 0o777 == 0o600
+    assert (shared / "secrets/k").stat().st_mode & 0o777 == 0o700
+    assert list((shared / "tmp").iterdir()) == []
+    assert shell.trips == 2
+
+
+def test_what_is_there_stays_and_what_replaces_replaces(shell: Here | Far, shared: Path) -> None:
+    deliver(shell, Places(str(shared)), [Item(path="a", source=b"1"), Item(path="b", source=b"1", replace=True)])
+    trips = shell.trips
+    deliver(shell, Places(str(shared)), [Item(path="a", source=b"1")])
+    assert shell.trips - trips == 1, "one look, and no transfer"
+    deliver(shell, Places(str(shared)), [Item(path="a", source=b"2"), Item(path="b", source=b"2", replace=True)])
+    assert ((shared / "a").read_bytes(), (shared / "b").read_bytes()) == (b"1", b"2")
+
+
+def test_only_what_is_missing_travels(shared: Path) -> None:
+    big = os.urandom(2 << 20)
+    far = Far()
+    deliver(far, Places(str(shared)), [Item(path="one", source=big)])
+    assert far.sent > len(big)
+    far = Far()
+    deliver(far, Places(str(shared)), [Item(path="one", source=big), Item(path="two", source=b"2" * (1 << 20))])
+    assert far.sent < 20_000, "the second item, compressed, and two questions"
+    far = Far()
+    deliver(far, Places(str(shared)), [Item(path="three", source=big, unless=("one", "two"))])
+    assert far.sent < 1_000 and not (shared / "three").exists()
+    deliver(far, Places(str(shared)), [Item(path="three", source=big, unless=("one", "absent"))])
+    assert (shared / "three").exists()
+
+
+def test_files_of_this_machine_are_linked(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "file").chmod(0o644)
+    deliver(Here(), Places(str(shared)), [Item(path="file", source=tmp_path / "file")])
+    assert (shared / "file").samefile(tmp_path / "file")
+    deliver(Here(), Places(str(shared)), [Item(path="private", source=tmp_path / "file", mode=0o600)])
+    assert not (shared / "private").samefile(tmp_path / "file")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("at", [0, 1, 100, 5_000, 1_000_000, 2_300_000])
+def test_a_stream_that_ends_early_leaves_nothing_half(shared: Path, at: int) -> None:
+    def cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        left = at
+        for chunk in chunks:
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
+
+    random = os.urandom(1 << 20)
+    items = [Item(path=f"{number}/file", source=random) for number in range(3)]
+    items += [Item(path="tree", source={"a": b"1", "b": random}, tree=True)]
+    far = Far()
+    deliver(far, Places(str(shared)), [Item(path="zero", source=b"")])
+    far.meddle = lambda chunks: cut(chunks) if far.trips % 2 == 0 else chunks
+    with pytest.raises(TargetError, match="was cut") as raised:
+        deliver(far, Places(str(shared)), items)
+    assert "sends what is still missing" in str(raised.value)
+    for number in range(3):
+        file = shared / f"{number}/file"
+        assert not file.exists() or file.read_bytes() == random
+    assert not (shared / "tree").exists()
+    assert list((shared / "tmp").iterdir()) == []
+    far = Far()
+    deliver(far, Places(str(shared)), items)
+    assert (shared / "tree/b").read_bytes() == random
+    assert far.sent < 4.2 * (1 << 20) - (at // (1 << 20)) * (1 << 20)
+
+
+def test_bytes_that_changed_on_the_way_are_not_believed(shared: Path) -> None:
+    def flipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk[:-1] + bytes([chunk[-1] ^ 1]) if len(chunk) > 100_000 else chunk
+
+    far = Far()
+    far.meddle = lambda chunks: flipped(chunks) if far.trips == 2 else chunks
+    with pytest.raises(TargetError, match="other bytes than were sent"):
+        deliver(far, Places(str(shared)), [Item(path="file", source=os.urandom(200_000))])
+    assert not (shared / "file").exists()
+
+
+def test_many_at_once_are_harmless(shared: Path) -> None:
+    items = [Item(path="file", source=os.urandom(1 << 20)), Item(path="tree", source={"a": b"1"}, tree=True)]
+    failed: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            deliver(Far(), Places(str(shared)), items)
+        except BaseException as e:
+            failed.append(e)
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert (shared / "file").read_bytes() == items[0].source
+    assert list((shared / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../out", "a/../../out", "/out"])
+def test_a_tree_that_leads_out_is_refused(shared: Path, name: str) -> None:
+    with pytest.raises(TargetError, match="leads out of its folder"):
+        deliver(Far(), Places(str(shared)), [Item(path="tree", source={name: b""}, tree=True)])
+    assert not (shared / "tree").exists() and not list(shared.rglob("out"))
+
+
+def test_what_died_days_ago_is_removed(shared: Path) -> None:
+    for name, age in (("old", 3 * 86400), ("new", 60)):
+        (shared / "tmp" / name).mkdir(parents=True)
+        (shared / "tmp" / name / "part").touch()
+        os.utime(shared / "tmp" / name, (time.time() - age,) * 2)
+    deliver(Far(), Places(str(shared)), [Item(path="a", source=b"")])
+    assert [path.name for path in (shared / "tmp").iterdir()] == ["new"]
+
+
+def test_a_full_disk_is_told_as_one(shared: Path) -> None:
+    said = receiving.MARK + json.dumps({"errno": 28, "message": "No space left on device: x"})
+    with pytest.raises(DiskFullError, match=r"no room in .* on far: No space left") as raised:
+        judge(contact(Far(), Profile(name="x", shared=str(shared))), said.encode(), b"", 0)
+    assert "images" in str(raised.value)
+
+
+def test_more_than_is_free_is_not_even_begun(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Item, "size", property(lambda self: 1 << 60))
+    far = Far()
+    with pytest.raises(DiskFullError, match=r"are to be sent, and \d+ are free"):
+        deliver(far, Places(str(shared)), [Item(path="a", source=b"")])
+    assert far.trips == 1
+
+
+def test_contact_tells_what_is_there(shared: Path, profile: Profile) -> None:
+    (shared / "a").mkdir(parents=True)
+    site = contact(Far(), profile, ["a", "b", "é"])
+    assert site.there == {"a"}
+    assert site.python >= (3, 10) and site.shared == str(shared) and site.writable and site.uid == os.getuid()
+
+
+def test_the_first_program_is_read_by_pythons_that_are_too_old() -> None:
+    ast.parse(Path(facts.__file__).read_text(), feature_version=(3, 6))
+
+
+def stub(tmp_path: Path, text: str) -> str:
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{text}\n")
+    (tmp_path / "python").chmod(0o755)
+    return str(tmp_path / "python")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 127", "there is no program"),
+        ("echo broken >&2; exit 1", "did not tell of itself (exit code 1): broken"),
+        ('exec python3 "$@" | sed \'s/"python": .[0-9, ]*./"python": [3, 6, 8]/\'', "is 3.6.8, and 3.10 is needed"),
+    ],
+)
+def test_a_python_that_does_not_do(tmp_path: Path, shared: Path, script: str, told: str) -> None:
+    profile = Profile(name="x", shared=str(shared), python=stub(tmp_path, script))
+    with pytest.raises(TargetError) as raised:
+        contact(Far(), profile)
+    assert told in str(raised.value) and "module load" in str(raised.value)
+
+
+def test_a_shared_folder_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="names no shared folder"):
+        contact(Far(), Profile(name="x"))
+    if os.getuid() != 0:
+        with pytest.raises(TargetError, match="may not write"):
+            contact(Far(), Profile(name="x", shared="/proc/none"))
+
+
+def test_a_login_file_that_speaks_is_no_trouble(profile: Profile, shared: Path) -> None:
+    class Noisy(Far):
+        def run(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+            done = super().run(*args, **kwargs)  # type: ignore[arg-type]
+            return type(done)(code=done.code, stdout=b"Welcome!\n{x}\n" + done.stdout, stderr=done.stderr)
+
+    noisy: Shell = Noisy()  # type: ignore[assignment]
+    deliver(noisy, Places(str(shared)), [Item(path="a", source=b"1")])
+    assert (shared / "a").read_bytes() == b"1"
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_one_look_and_one_transfer_for_everything(profile: Profile, shared: Path, cache: Cache) -> None:
+    far = Far()
+    run = ("sh", "-c", 'cat "$0/plan.json" > "$0/seen"', "{shared}")
+    one = Delivery(items=(Item(path="plan.json", source=b"{}"),), runs=(run,), unless=("seen",))
+    _, folder = prepare(far, profile, [one], cache)
+    assert (far.trips, (shared / "seen").read_bytes()) == (2, b"{}")
+    assert Path(folder, "bin/python").exists()
+    assert prepare(far, profile, [one], cache)[1] == folder
+    assert far.trips == 3
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_what_is_made_there_and_fails_is_told(profile: Profile, cache: Cache) -> None:
+    one = Delivery(runs=(("sh", "-c", "echo the layer is damaged >&2; exit 1"),))
+    with pytest.raises(TargetError, match="the layer is damaged"):
+        prepare(Far(), profile, [one], cache)
+
+
+@pytest.mark.usefixtures("one_version")
+def test_an_image_is_the_same_however_it_gets_there(tmp_path: Path, cache: Cache) -> None:
+    """Layers that are sent, of which the SIF is made there; or the SIF itself."""
+    made = image(cache, [LOWER, UPPER])
+    expected = sif(made, cache).read_bytes()
+    for shell in (Here(), Far()):
+        shared = tmp_path / shell.where
+        profile = Profile(name="site", shared=str(shared))
+        prepare(shell, profile, [delivery(shell, made, "apptainer", cache)], cache)
+        delivered = read(str(shared), made.id)
+        assert Path(Places(str(shared)).image(made.id, "image.sif")).read_bytes() == expected
+        assert delivered.sif and delivered.sif.size == len(expected)
+        assert delivered.image.config == made.config and "etc/passwd" in delivered.accounts
+        assert (shell.trips, list((shared / "tmp").iterdir())) == (2, [])
+        prepare(shell, profile, [delivery(shell, made, "apptainer", cache)], cache)
+        assert shell.trips == 3
+    blobs = [path.name for path in (tmp_path / "far/blobs").rglob("*") if path.is_file()]
+    assert sorted(blobs) == sorted(layer.diff_id for layer in made.layers)
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_other_runtimes_get_layers(tmp_path: Path, cache: Cache) -> None:
+    made: Image = image(cache, [LOWER, UPPER])
+    profile = Profile(name="site", shared=str(tmp_path / "s"))
+    prepare(Far(), profile, [delivery(Far(), made, "podman", cache)], cache)
+    delivered = read(profile.shared, made.id)
+    assert delivered.sif is None
+    for there, here in zip(delivered.image.layers, made.layers, strict=True):
+        assert there.path.read_bytes() == here.path.read_bytes()
