@@ -32,6 +32,8 @@ if [ "$launcher_pack" -gt 1 ]; then
     launcher_child=$!
     echo "$launcher_child" >"$launcher_pid"
 else
+    # Since 22.05 srun does not take this over from sbatch by itself (srun(1), --cpus-per-task).
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
     srun --unbuffered --kill-on-bad-exit=1 --nodes="$launcher_nodes" --ntasks="$launcher_nodes" --ntasks-per-node=1 \
         sh -c '[ "${SLURM_PROCID:-0}" != 0 ] || echo "$$" >"$1"; shift; exec "$@"' sh \
         "$launcher_pid" "$launcher_python" -I -u -m launcher.node "$launcher_order" &
@@ -59,7 +61,9 @@ if [ -n "$launcher_lost" ] && [ -z "$launcher_ending" ]; then
     echo "killed with code $launcher_code" >>"$launcher_killed"
     if [ "$(wc -l <"$launcher_killed")" -le 5 ] && scontrol requeue "$launcher_job"; then
         echo "launcher: the host side of this task was killed (code $launcher_code): it is queued again" >&2
-        sleep 60 # Slurm ends this script
+        sleep 60 & # Slurm ends this script, and says so by TERM
+        wait "$!"
+        exit "$launcher_code"
     fi
     echo "launcher: the host side of this task was killed (code $launcher_code), and can't be queued again;" \
         "\`launcher submit\` goes on with what is missing" >&2

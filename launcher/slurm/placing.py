@@ -96,19 +96,14 @@ class Site:
     def __init__(self, shared: str, *, accounting: bool = True) -> None:
         self.shared, self.accounting = shared, accounting
         self.idle: bool | None = None
+        self.full: str | None = None  # what sbatch said when the queue took no more
 
     def place(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Place submissions in their order. After the first that doesn't fit the others wait, too: order is kept.
+        """Place submissions in their order. Once the queue takes no more the others wait, too.
 
         Raises DiskFullError and TargetError when the shared folder can't be written, or there is no sbatch.
         """
-        outcomes: list[Outcome] = []
-        full: str | None = None
-        for request in requests:
-            outcomes.append(self.one(request) if full is None else self.written(request, full))
-            if full is None and outcomes[-1].kind == "limit":
-                full = outcomes[-1].says
-        return outcomes
+        return [self.one(request) if self.full is None else self.written(request, self.full) for request in requests]
 
     def written(self, request: Request, limit: str | None) -> Outcome:
         """Leave a submission that has to wait, ready for whoever submits it later."""
@@ -167,6 +162,7 @@ class Site:
             return self.tell(desk, {"too_big": said})
         if kind == "limit":
             desk.began.unlink(missing_ok=True)  # it was surely not submitted
+            self.full = said
         return Outcome(kind="limit" if kind == "limit" else "unknown", token=desk.token, says=said)
 
     def tell(self, desk: Desk, told: Mapping[str, Any], *, found: bool = False) -> Outcome:

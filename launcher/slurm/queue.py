@@ -27,6 +27,7 @@ class Row:
 
     job: str  # id of the array, or of the job
     indices: tuple[int, ...]
+    array: bool  # whether Slurm takes it for one
     name: str
     state: str  # Slurm's word
     node: str = ""
@@ -81,7 +82,9 @@ def squeue_rows(said: str) -> Iterator[Row]:
         if len(parts) < len(COLUMNS.split("|")) or not parts[0].isdigit():
             raise ValueError(f"this is no line of squeue: {line!r}")
         job, index, name, state, node, reason = (part.strip() for part in parts)
-        yield Row(job=job, indices=indices(index), name=name, state=state, node=node, reason=reason)
+        yield Row(
+            job=job, indices=indices(index), array=is_array(index), name=name, state=state, node=node, reason=reason
+        )
 
 
 def indices(text: str) -> tuple[int, ...]:
@@ -90,7 +93,7 @@ def indices(text: str) -> tuple[int, ...]:
     Raises ValueError, also for a list that was cut short by dots: half of the truth is none.
     """
     text = text.strip("[]").partition("%")[0].strip("[]")
-    if text in ("", "N/A", "None", "4294967294"):
+    if not is_array(text):
         return (0,)
     found: list[int] = []
     for part in text.split(","):
@@ -100,6 +103,10 @@ def indices(text: str) -> tuple[int, ...]:
         low, high, step = match.groups()
         found += range(int(low), int(high or low) + 1, int(step or 1))
     return tuple(found)
+
+
+def is_array(index: str) -> bool:
+    return index not in ("", "N/A", "None", "4294967294")
 
 
 def scontrol(names: Sequence[str], jobs: Sequence[str] = ()) -> Answer | Silence:
@@ -124,6 +131,7 @@ def scontrol_rows(said: str) -> Iterator[Row]:
         yield Row(
             job=facts.get("ArrayJobId") or facts["JobId"],
             indices=indices(facts.get("ArrayTaskId", "N/A")),
+            array="ArrayTaskId" in facts,
             name=facts.get("JobName", ""),
             state=facts.get("JobState", ""),
             node=facts.get("NodeList", "").replace("(null)", ""),
@@ -153,7 +161,8 @@ def sacct_rows(said: str) -> Iterator[Row]:
         if len(parts) != len(ACCOUNTED) or not job.isdigit():
             raise ValueError(f"this is no line of sacct: {line!r}")
         state = parts[2].split()[0] if parts[2] else ""  # CANCELLED by 1000
-        yield Row(job=job, indices=indices(index or "N/A"), name=parts[1], state=state, node=parts[3].strip())
+        found = indices(index or "N/A")
+        yield Row(job=job, indices=found, array=bool(index), name=parts[1], state=state, node=parts[3].strip())
 
 
 def told(argv: Sequence[str], further: Mapping[str, str]) -> str | Silence:
@@ -172,6 +181,10 @@ def told(argv: Sequence[str], further: Mapping[str, str]) -> str | Silence:
 
 
 def is_empty() -> bool:
-    """Tell whether this user has surely no job of ours in the queue."""
-    said = told(["squeue", "--me", "--noheader", "--format=%j"], {})
-    return isinstance(said, str) and not any(line.startswith(NAME) for line in said.splitlines())
+    """Tell whether this user has surely no job of ours in the queue, but for the one that asks: it is about to end."""
+    said = told(["squeue", "--me", "--noheader", "--format=%A|%j"], {})
+    if isinstance(said, Silence):
+        return False
+    mine = os.environ.get("SLURM_JOB_ID", "")
+    lines = (line.partition("|") for line in said.splitlines())
+    return not any(name.startswith(NAME) and job != mine for job, _, name in lines)

@@ -95,7 +95,7 @@ def sight(row: queue.Row | None, answer: queue.Answer, *, known: bool, task: int
         gone = answer.surely and known
         return Seen(state="gone") if gone else Seen(state="unknown", reason=f"{answer.by} does not tell of it")
     state = state_of(row.state, answer)
-    job = f"{row.job}_{task}" if len(row.indices) > 1 or task else row.job
+    job = f"{row.job}_{task}" if row.array else row.job
     reason = plain(row.reason) if state == "pending" and row.reason else None
     if state == "unknown":
         reason = f"{answer.by} calls it {row.state}"
