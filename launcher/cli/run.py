@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from launcher.cache import Cache
 from launcher.cli.output import json_option, runtime_option
 from launcher.cli.progress import choose_progress
-from launcher.errors import UsageError
+from launcher.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from launcher.spec.model import Spec
@@ -69,7 +70,7 @@ def run_spec(
     from launcher import spec as specs
     from launcher.cli import check, execution, inputs, interpreter, pipeline
     from launcher.code import snapshot
-    from launcher.job import overridden, plan
+    from launcher.job import overridden, plan, point_digest, point_group
     from launcher.lock import digest, dumps
     from launcher.store import keys
     from launcher.target.model import Work
@@ -107,7 +108,11 @@ def run_spec(
         execution.keep(opened, keys.artifact(sha256), archive)
     data, origins = inputs.paths(found), inputs.origins(found)
     work = Work(job=job, image=image, code=code.archive, store=access, data=data, origins=origins)
-    return execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)
+    ended = execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)
+    if whole.sweep and ended == 0:
+        with suppress(StoreError):  # the sweep would run it once more, no worse
+            opened.create(keys.point(point_group(job), point_digest(job)), job.run.encode())
+    return ended
 
 
 def one_run(spec: Spec, point: int | None, path: Path) -> Spec:
