@@ -58,7 +58,7 @@ def site(cache: Cache, image: Image, tmp_path: Path, tmp_path_factory: pytest.Te
     """Make a site whose nodes have a scratch folder; it is the same for all tests, as an image lies there."""
     scratch = tmp_path_factory.getbasetemp() / "node-scratch"
 
-    def make(wish: Wish, **profile: object) -> Site:
+    def make(wish: Wish, **profile: Any) -> Site:
         return deliver(tmp_path / "shared", cache, image, wish, **{"scratch": str(scratch), **profile})
 
     return make

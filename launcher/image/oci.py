@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.image.nvidia import nvidia_variables
-from launcher.lock.model import Lock
+
+if TYPE_CHECKING:
+    from launcher.lock.model import Lock
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -132,6 +133,7 @@ class Point:
     def target(self) -> Allocated:
         """This node, with the image at hand."""
         cache = staging.cache_of(self.order)
+        staging.forget_old_runs(cache, time.time())
         architecture.refuse(self.order.architecture)
         sif = staging.sif_of(self.delivered, cache, self.order)
         runtime = runtime_of(self.order.profile.runtime, cache, self.delivered, sif)
