@@ -127,7 +127,7 @@ def test_what_was_cancelled_is_not_sent_again_by_itself(
         (None, "gone", "waiting"),
         (None, "pending", "queued"),
         ("running", None, "running"),
-        ("failed", None, "failed"),
+        ("failed", None, "waiting"),
     ],
 )
 def test_a_submission_that_waits_is_gone_on_with_and_never_sent_anew(

@@ -112,8 +112,8 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
     if done is not None and done != run and (told is None or told.state != "succeeded"):
         brief = known.others.get(done) or made_up(plan, index, done, "succeeded", None)
         return Stand(index=index, run=done, state="succeeded", live=live, begun=True, by=done, brief=brief)
-    sent = index in known.sent and not (index in known.held and live is None)
-    state, reason = judged(told, sight, sent, index in known.cancelled)
+    held = index in known.held and live is None
+    state, reason = judged(told, sight, index in known.sent, held, index in known.cancelled)
     brief = made_up(plan, index, run, state, reason) if told is None else told
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
     return Stand(index=index, run=run, state=state, reason=reason, live=live, begun=told is not None, brief=brief)
@@ -129,12 +129,15 @@ def in_queue(known: Known, index: int) -> tuple[bool | None, Sight | None]:
     return sight.state in IN_QUEUE, sight
 
 
-def judged(told: Brief | None, sight: Sight | None, sent: bool, cancelled: bool) -> tuple[str, str | None]:
+def judged(told: Brief | None, sight: Sight | None, sent: bool, held: bool, cancelled: bool) -> tuple[str, str | None]:
     """Return state and reason of a point. The run's own word counts; the scheduler says what the run can't."""
     if told is not None and told.state == "succeeded":
         return "succeeded", None
     word = sight.state if sight else "unknown"
-    state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight)
+    if held and (told is None or told.state in BAD):
+        state, reason = "waiting", None if told is None else f"to run again, after it was {told.state}: {told.reason}"
+    else:
+        state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight)
     if cancelled and (state in (*BAD, "waiting") or (word == "gone" and state != "succeeded")):
         return "cancelled", reason if state in BAD else None
     return state, reason
