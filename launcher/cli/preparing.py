@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from launcher.spec.model import Spec
     from launcher.store.access import Access
     from launcher.store.objects import Store
+    from launcher.sweep import Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +99,19 @@ def prepared(
     now, entropy = execution.moment()
     pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
 
-    def planned(image: str, code: str) -> list[Job]:
+    def planned(image: str, code: str, points: Sequence[Point]) -> list[Job]:
         data = {name: pin.sha256 for name, pin in pins.items()}
         made = {"lock": digest(lock), "image": image, "code": code}
         return plan(spec, **made, now=now, entropy=entropy, data=data, overrides=overrides, gpu=lock.gpu, points=points)
 
-    refuse_unfit(planned("", "")[0], lock, profile, spec.image.platform)
+    refuse_unfit(planned("", "", points[:1])[0], lock, profile, spec.image.platform)
     found = inputs.bring(pins, sources, cache, opened, progress)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
     code = snapshot(inputs.code_of(spec, progress), cache, skip=execution.store_folder(access))
     for note in code.notes:
         progress.note(note)
-    made = Plan.of(planned(image.id, code.digest), spec, when=now, who=user(), code_facts=code.facts())
+    made = Plan.of(planned(image.id, code.digest, points), spec, when=now, who=user(), code_facts=code.facts())
     freight = Freight(image=image, code=code.archive, data=inputs.paths(found))
     return Ready(plan=made, freight=freight, lock=lock, patch=code.patch)
 
