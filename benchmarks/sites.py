@@ -108,5 +108,5 @@ def prepared(one: Site) -> None:
     tell("slurm: looking at the cluster")
     one.launcher("target", "add", TARGET, "--slurm", "--shared", one.shared / "launcher")
     tell("slurm: locking and building")
-    one.launcher("lock", one.spec("first", '"true"'))
+    one.launcher("lock", one.spec("first", '["true"]'))
     one.launcher("build", one.folder / "first" / "experiment.lock")

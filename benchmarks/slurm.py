@@ -49,7 +49,7 @@ open(told, "w").write(str(time.perf_counter() - began))
 
 def ours(one: Site, count: int, name: str, store: str) -> Took:
     """Submit a sweep of a name of its own."""
-    spec = one.spec(name, '"true"', f"sweep: {{random: {{count: {count}, seed: 1, x: {{uniform: [0, 1]}}}}}}\n")
+    spec = one.spec(name, '["true"]', f"sweep: {{random: {{count: {count}, seed: 1, x: {{uniform: [0, 1]}}}}}}\n")
     with spec.open("a") as out:
         out.write("params: {x: 0.0}\n")
     return one.launcher("submit", spec, "--on", TARGET, "--store", store, "--json")
@@ -102,7 +102,7 @@ def first_line(one: Site, rounds: int) -> dict[str, float]:
     """Return the seconds from the start of each command to the first line of the program; medians."""
     sif = one.shared / "bench.sif"
     one.launcher("build", one.folder / "first" / "experiment.lock", "-o", sif)
-    bare = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--pwd", "/", str(sif)]
+    bare = ["apptainer", "--silent", "exec", "--no-privs", "--containall", "--no-home", "--pwd", "/", str(sif)]
     bare += ["python3", "-c", PROGRAM]
     ways: dict[str, Callable[[int], float]] = {
         "srun": lambda _: since(lambda: one.slurm("srun", "--mem=200M", "--quiet", *bare)),

@@ -43,8 +43,14 @@ def make_bundle(folder: Path) -> Path:
     return run
 
 
+PATIENCE = 4  # how much longer than on an idle machine a test waits before it calls something hung
+
+
 class Started(subprocess.Popen[bytes]):
     """A runner that doesn't outlive a test that failed: without this, `with` would wait for its end for ever."""
+
+    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
+        return super().communicate(input, timeout and timeout * PATIENCE)
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         if kind is not None and self.poll() is None:
@@ -121,11 +127,16 @@ class Bench:
         return b"".join(self.store.get(entry.key) for entry in self.store.list(prefix))
 
 
+def without_progress(stderr: bytes) -> bytes:
+    """Return what else was said: where storing takes a while, the runner tells how far it is."""
+    return b"".join(line for line in stderr.splitlines(keepends=True) if not line.startswith(b"launcher: storing"))
+
+
 def wait_for(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
     """Wait until something is true; return it."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"did not come true within {timeout_s} s")
+    raise AssertionError(f"did not come true within {timeout_s * PATIENCE} s")

@@ -14,7 +14,7 @@ import pytest
 
 from launcher.records import logs as reading
 from launcher.runner.logs import PIECE_BYTES, Lines
-from tests.attempts import Bench, wait_for
+from tests.attempts import Bench, wait_for, without_progress
 
 RECORD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (stdout|stderr) [FP] [^\n]*")
 
@@ -29,6 +29,7 @@ def lines_of(bench: Bench, stream: str = "stdout") -> list[bytes]:
     return [line.data for line in lines if line.stream == stream]
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_lines_come_through_fast_and_whole(bench: Bench) -> None:
     script = "sys.stdout = open(1, 'w', buffering=1 << 16)\nfor n in range(100_000): print('a line of output', n)\n"
     begun = time.perf_counter()
@@ -49,7 +50,7 @@ def test_binary_output_survives(bench: Bench) -> None:
 
 def test_both_streams_are_kept_apart(bench: Bench) -> None:
     done = bench.go(["sh", "-c", "echo out; echo err >&2; printf 'no end'"])
-    assert (done.stdout, done.stderr) == (b"out\nno end", b"err\n")
+    assert (done.stdout, without_progress(done.stderr)) == (b"out\nno end", b"err\n")
     assert (lines_of(bench), lines_of(bench, "stderr")) == ([b"out", b"no end"], [b"err"])
 
 
@@ -83,6 +84,7 @@ def test_the_run_goes_on_when_nobody_reads_its_output(bench: Bench) -> None:
     assert len(lines_of(bench)) == 20_000
 
 
+@pytest.mark.alone
 def test_output_is_no_slower_than_a_pipe_within_reason(bench: Bench) -> None:
     """64 MB through the runner: the reader must not become the bottleneck of a training."""
     begun = time.perf_counter()
@@ -113,7 +115,7 @@ def test_what_a_background_process_holds_open_does_not_hold_the_run(bench: Bench
     begun = time.perf_counter()
     done = bench.go(["sh", "-c", "setsid sleep 30 & sleep 30 & echo started"])
     assert (done.returncode, done.stdout) == (0, b"started\n")
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 25
 
 
 def test_chunks_are_small_objects_in_order(bench: Bench) -> None:

@@ -105,11 +105,13 @@ def test_several_at_once_keeps_the_order_and_stops_where_it_is_hopeless() -> Non
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_end_is_told_with_what_is_left(terminal: bool) -> None:
+def test_the_end_is_told_with_what_is_left(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     freight = Freight()
     freight.expect(12, 4_000_000_000)
     freight.moved()
-    freight.samples[0] = (time.monotonic() - 10, 0)
+    freight.samples[0] = (now - 10, 0)
     freight.moved(1_200_000_000, files=3)
     read, write = os.openpty() if terminal else os.pipe()
     progress = Progress(freight, write)
@@ -333,6 +335,7 @@ def test_what_is_held_is_bounded_and_what_is_given_up_is_told(bench: Bench) -> N
     assert bench.events("host")[0]["limits"] == {"hold_bytes": 120_000}
 
 
+@pytest.mark.alone
 def test_uploads_keep_to_their_rate_until_the_command_has_ended(bench: Bench) -> None:
     script = FOLDER + SAVE + "save('a', os.urandom(3_000_000)); save('b', os.urandom(3_000_000)); time.sleep(5)\n"
     begun = time.monotonic()

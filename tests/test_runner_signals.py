@@ -94,7 +94,7 @@ def test_after_the_grace_a_deaf_command_is_killed(bench: Bench) -> None:
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
-    assert 0.4 < time.monotonic() - begun < 5
+    assert 0.4 < time.monotonic() - begun < 25, "and not 30 s, or the minute that it would take itself"
     assert process.returncode == 137
     assert "did not end in time after SIGTERM" in (bench.record().reason or "")
 

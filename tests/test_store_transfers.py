@@ -147,6 +147,7 @@ def test_a_cut_download_goes_on(faulty_s3: Faulty, file: Path, tmp_path: Path, m
     assert not list(tmp_path.glob("flipped*"))
 
 
+@pytest.mark.alone
 def test_a_link_that_is_too_slow_gets_smaller_parts(
     faulty_s3: Faulty, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
