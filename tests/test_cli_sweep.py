@@ -43,7 +43,7 @@ echo $id
 """
 SQUEUE = """#!/bin/sh
 [ ! -e "{queue}.silent" ] || {{ echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }}
-cat "{queue}"
+case "$*" in *"%A|%j"*) cut -d"|" -f1,3 "{queue}" ;; *) cat "{queue}" ;; esac
 """
 SCANCEL = """#!/bin/sh
 echo "$@" >>"{queue}.cancelled"
