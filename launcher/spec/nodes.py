@@ -124,7 +124,7 @@ class Composer:
         self.left = min(self.left, 0)
         if self.unusable:
             return Scalar(where=where, text="", value=None)
-        return self.give_up(where, f"{what}, aliases included", "a spec is small and flat; write it without anchors")
+        return self.give_up(where, f"{what}, aliases included", "write it without anchors; many points go into a file, `sweep.file`")
 
     def entries(self, node: yaml.MappingNode, path: str, depth: int) -> tuple[Entry, ...]:
         seen: dict[str, Where] = {}
