@@ -124,7 +124,8 @@ class Composer:
         self.left = min(self.left, 0)
         if self.unusable:
             return Scalar(where=where, text="", value=None)
-        return self.give_up(where, f"{what}, aliases included", "write it without anchors; many points go into a file, `sweep.file`")
+        hint = "write it without anchors; many points go into a .csv file (`sweep.file`)"
+        return self.give_up(where, f"{what}, aliases included", hint)
 
     def entries(self, node: yaml.MappingNode, path: str, depth: int) -> tuple[Entry, ...]:
         seen: dict[str, Where] = {}
