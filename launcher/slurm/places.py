@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def again(shared: str, sweep: str) -> Path:
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file by a rename, so that nobody ever sees half of it. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with part.open("wb") as stream:
             os.fchmod(stream.fileno(), mode)

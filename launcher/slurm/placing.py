@@ -103,21 +103,14 @@ class Site:
 
         Raises DiskFullError and TargetError when the shared folder can't be written, or there is no sbatch.
         """
-        return [self.one(request) if self.full is None else self.written(request, self.full) for request in requests]
-
-    def written(self, request: Request, limit: str | None) -> Outcome:
-        """Leave a submission that has to wait, ready for whoever submits it later."""
-        desk = self.desk(request)
-        if request.unwanted or desk.outcome.exists() or desk.began.exists() or desk.traces():
-            return self.one(request)
-        with self.ready(desk, request):
-            pass
-        return Outcome(kind="limit" if desk.script.exists() else "missing", token=request.token, says=limit)
+        return [self.one(request) for request in requests]
 
     def one(self, request: Request) -> Outcome:
         """Place one submission, or say what has become of it."""
-        desk = self.desk(request)
-        with self.ready(desk, request), locked(desk.lock) as lock:
+        desk = Desk(self.shared, request.sweep, request.token)
+        with writing(desk.folder):
+            desk.folder.mkdir(parents=True, exist_ok=True)
+        with locked(desk.lock) as lock:
             if lock is None:
                 return Outcome(kind="unknown", token=desk.token, says="somebody else is submitting it right now")
             facts = Facts(
@@ -142,8 +135,11 @@ class Site:
             return Outcome(kind="unknown", token=desk.token, says=why or "its sbatch may still be on its way")
         if request.unwanted:
             return self.tell(desk, {"dropped": request.unwanted})
+        self.prepare(desk, request)
         if not desk.script.exists():
             return Outcome(kind="missing", token=desk.token, says="its batch script was never brought here")
+        if self.full is not None:
+            return Outcome(kind="limit", token=desk.token, says=self.full)
         return self.submitted(desk, request, lock)
 
     def submitted(self, desk: Desk, request: Request, lock: int) -> Outcome:
@@ -199,19 +195,13 @@ class Site:
         both = [self.jobs(sweep, token_of(token, part), half=True) for part in ("0", "1")]
         return None if None in both else [job for jobs in both for job in jobs or []]
 
-    def desk(self, request: Request) -> Desk:
-        return Desk(self.shared, request.sweep, request.token)
-
-    @contextlib.contextmanager
-    def ready(self, desk: Desk, request: Request) -> Iterator[None]:
-        """Write what sbatch and the tasks read, unless somebody has begun with it already."""
-        with writing(desk.folder):
-            desk.folder.mkdir(parents=True, exist_ok=True)
-            if not desk.began.exists() and not desk.outcome.exists():
-                for path, text in ((desk.order, self.order(request)), (desk.script, self.script(request))):
-                    if text is not None:
+    def prepare(self, desk: Desk, request: Request) -> None:
+        """Write what sbatch and the tasks read; nobody reads it yet."""
+        if not desk.began.exists():
+            for path, text in ((desk.order, self.order(request)), (desk.script, self.script(request))):
+                if text is not None:
+                    with writing(desk.folder):
                         write_whole(path, text.encode())
-        yield
 
     def order(self, request: Request) -> str | None:
         whole = self.whole(request)

@@ -18,6 +18,7 @@ from launcher.slurm.model import NAME
 PATIENCE_S = 60.0
 COLUMNS = "%F|%K|%j|%T|%N|%r"  # array's id, index, name, state, nodes, reason; the last may hold anything (squeue(1))
 ACCOUNTED = ("JobID", "JobName", "State", "NodeList")
+PAIR = re.compile(r"(?:^| )(JobId|ArrayJobId|ArrayTaskId|JobName|JobState|NodeList|Reason)=(\S*)")
 RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?$")
 
 
@@ -127,7 +128,7 @@ def scontrol_rows(said: str) -> Iterator[Row]:
             if line.strip() and "No jobs" not in line:
                 raise ValueError(f"this is no line of scontrol: {line!r}")
             continue
-        facts = dict(re.findall(r"(?:^| )(JobId|ArrayJobId|ArrayTaskId|JobName|JobState|NodeList|Reason)=(\S*)", line))
+        facts = dict(reversed(PAIR.findall(line)))  # the first of each counts: a comment may look like another
         yield Row(
             job=facts.get("ArrayJobId") or facts["JobId"],
             indices=indices(facts.get("ArrayTaskId", "N/A")),
