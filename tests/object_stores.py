@@ -159,13 +159,14 @@ def wait_until_it_listens(endpoint: str, server: subprocess.Popen[bytes], log: P
 
 
 @contextlib.contextmanager
-def moto(folder: Path, **environment: str) -> Iterator[ObjectStore]:
-    """Run a moto server of one's own until the end of the block; the bucket is yet to be made."""
+def moto(folder: Path, host: str = "127.0.0.1", **environment: str) -> Iterator[ObjectStore]:
+    """Run a moto server of one's own until the end of the block; the bucket is yet to be made. `host` is the address
+    that it listens on."""
     if importlib.util.find_spec("moto") is None:
         pytest.skip("needs moto (the dependency group `dev`)")
     port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    args = [sys.executable, "-I", str(Path(__file__).with_name("moto_server.py")), "-H", "127.0.0.1", "-p", str(port)]
+    endpoint = f"http://{host}:{port}"
+    args = [sys.executable, "-I", str(Path(__file__).with_name("moto_server.py")), "-H", host, "-p", str(port)]
     env = {**{k: v for k, v in os.environ.items() if not k.startswith(SETTINGS)}, **environment}
     with started(args, endpoint, folder / f"moto-{port}.log", env):
         yield ObjectStore(endpoint=endpoint, bucket="")

@@ -123,12 +123,13 @@ class Site:
         return str(self.json("submit", str(spec), "--on", "cluster", *words)["sweep"])
 
     def status(self, sweep: str) -> dict[str, Any]:
-        told: dict[str, Any] = self.json("status", sweep, "--store", self.place, codes=(0, 1, 3))
+        [told] = self.json("status", sweep, "--store", self.place, codes=(0, 1, 3))
+        assert isinstance(told, dict)
         return told
 
     def wait(self, sweep: str, seconds: float = END_S, codes: Sequence[int] = (0,)) -> None:
         """Wait until the sweep is over, as a person would."""
-        words = ["wait", sweep, "--store", self.place, "--timeout", f"{seconds:g}"]
+        words = ["wait", sweep, "--store", self.place, "--timeout", f"{seconds:.0f}s"]
         process = self.start(*words)
         _, err = process.communicate(timeout=seconds + 120)
         if process.returncode not in codes:
@@ -175,8 +176,8 @@ class Watcher:
             process = self.site.start("status", self.sweep, "--store", self.site.place, "--json")
             out, _ = process.communicate()
             if process.returncode in (0, 1, 3):  # a store that can't be read has nothing to say, and says nothing
-                points = json.loads(out)["points"]
-                self.answers.append({point["point"]: point["state"] for point in points})
+                [told] = json.loads(out)
+                self.answers.append({point["point"]: point["state"] for point in told["points"]})
 
     def must_have_been_honest(self) -> None:
         """No point was said to have failed or to be lost, and none that had succeeded was said to be anything else."""
@@ -192,14 +193,14 @@ class Watcher:
 def final_digest(store: Store, run: str) -> str:
     """Return one digest of all that a run's last checkpoint holds."""
     newest = choosing.checkpoints(store, run)[-1]
-    told = [(line.get("path"), line["sha256"]) for line in newest["files"]]
+    told = [(line["path"], line["sha256"]) for line in newest["files"]]
     return sha256_bytes(json.dumps([newest["name"], told]).encode())
 
 
 def undisturbed_digest(start: int, steps: int) -> str:
     """Return what `final_digest` is of a run that nothing happened to."""
-    data = sha256_bytes(chain_sweep.content(start, steps))
-    return sha256_bytes(json.dumps([f"step-{steps:06d}", [(None, data)]]).encode())
+    name = f"step-{steps:06d}"
+    return sha256_bytes(json.dumps([name, [(name, sha256_bytes(chain_sweep.content(start, steps)))]]).encode())
 
 
 def must_have_ended_well(site: Site, sweep: str, starts: Sequence[int], *, steps: int = 12) -> dict[int, Any]:
@@ -253,9 +254,14 @@ def host_side(cluster: Cluster, task: str) -> int:
     own = cluster.slurm("squeue", "-h", "-r", "-j", task, "-o", "%A").split()
     assert own, f"there is no task {task}"
     wanted = f"SLURM_JOB_ID={own[0]}".encode()
-    found = [pid for pid in processes() if words(pid)[-3:-1] == ["-m", "launcher.node"] and wanted in environ(pid)]
+    found = [pid for pid in processes() if is_host_side(words(pid)) and wanted in environ(pid)]
     assert found, f"the host side of {task} does not run"
     return min(found)
+
+
+def is_host_side(args: list[str]) -> bool:
+    """Tell it from srun and from the shell, which have the same words at their end."""
+    return args[-3:-1] == ["-m", "launcher.node"] and Path(args[0]).name.startswith("python")
 
 
 def container(of: int) -> int:
