@@ -61,7 +61,7 @@ if [ -n "$launcher_lost" ] && [ -z "$launcher_ending" ]; then
     echo "killed with code $launcher_code" >>"$launcher_killed"
     if [ "$(wc -l <"$launcher_killed")" -le 5 ] && scontrol requeue "$launcher_job"; then
         echo "launcher: the host side of this task was killed (code $launcher_code): it is queued again" >&2
-        sleep 60 & # Slurm ends this script, and says so by TERM
+        sleep 60 >/dev/null 2>&1 & # Slurm ends this script, and says so by TERM
         wait "$!"
         exit "$launcher_code"
     fi
