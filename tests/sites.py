@@ -32,6 +32,7 @@ from launcher.sweep import expand
 ROOT = Path(__file__).parents[1]
 SCONTROL = """#!/bin/sh
 echo "$@" >>"{log}"
+[ "$2" != show ] || { cat "{log}.job" 2>/dev/null; exit 0; }
 [ ! -e "{log}.refuse" ] || { echo "Requested operation is presently disabled for job" >&2; exit 1; }
 """
 SRUN = """#!/bin/sh
@@ -59,12 +60,17 @@ class Site:
 
     @property
     def requeued(self) -> list[str]:
-        """What the fake scontrol was asked."""
+        """What the fake scontrol was asked to requeue."""
         log = self.bin / "scontrol.log"
-        return log.read_text().splitlines() if log.exists() else []
+        said = log.read_text().splitlines() if log.exists() else []
+        return [line for line in said if line.startswith("requeue")]
 
     def refuse_requeue(self) -> None:
         (self.bin / "scontrol.log.refuse").touch()
+
+    def preempt(self) -> None:
+        """Let the fake scontrol tell of a preemption."""
+        (self.bin / "scontrol.log.job").write_text("JobId=7 JobState=RUNNING PreemptTime=2026-01-01T00:00:00 Power=\n")
 
     def environment(self, index: int = 0, **more: str) -> dict[str, str]:
         task = {"SLURM_JOB_ID": str(100 + index), "SLURM_ARRAY_JOB_ID": "99", "SLURM_ARRAY_TASK_ID": str(index)}
@@ -132,13 +138,13 @@ def deliver(shared: Path, cache: Cache, image: Image, wish: Wish, where: Access 
     for name, content in images.files(image, cache, told.runtime):
         put(shared / name, content)
     put(Path(places.artifact(taken.digest)), taken.archive)
-    put(Path(places.plan(made.sweep)), plan_json(made))
+    put(Path(places.plan(made.sweep, "0" * 64)), plan_json(made))
     order = Order(
         sweep=made.sweep,
         token="t0",
         number=1,
         groups=groups(wish),
-        plan=places.plan(made.sweep),
+        plan=places.plan(made.sweep, "0" * 64),
         tools=str(shared / "tools"),
         profile=told,
         store=where or Access(f"file://{shared}/store"),

@@ -44,7 +44,6 @@ def send(
 
     Raises TargetError, DiskFullError when the shared folder is full, FetchError for tools that can't be had.
     """
-    from launcher.job.sweeps import to_json
     from launcher.remote.delivery import Delivery, prepare
     from launcher.remote.images import delivery
     from launcher.remote.items import Item
@@ -57,7 +56,7 @@ def send(
         Item(path=here.input(plan.shared.data[name]), source=path, tree=path.is_dir())
         for name, path in freight.data.items()
     ]
-    items += [*secret_items(access), Item(path=here.plan(plan.sweep), source=to_json(plan))]
+    items += [*secret_items(access), plan_item(plan)]
     site, tools = prepare(shell, profile, [image, Delivery(items=tuple(items))], cache, progress)
     return at(Places(site.shared), tools, plan, access, of(freight.image))
 
@@ -73,12 +72,21 @@ def at(there: Places, tools: str, plan: Plan, access: Access, architecture: str)
     return Sent(
         shared=str(there.shared),
         tools=tools,
-        plan=there.plan(plan.sweep),
+        plan=there.at(plan_item(plan).path),
         code=there.artifact(plan.shared.code),
         data={name: there.input(sha256) for name, sha256 in plan.shared.data.items()},
         store=as_reached_there(access, there),
         architecture=architecture,
     )
+
+
+def plan_item(plan: Plan) -> Item:
+    """Return the plan under a name that is its content's: the same sweep in another store has other runs."""
+    from launcher.job.sweeps import to_json
+    from launcher.remote.items import Item
+
+    content = to_json(plan)
+    return Item(path=Places("").plan(plan.sweep, sha256_bytes(content)), source=content)
 
 
 def secret_items(access: Access) -> list[Item]:

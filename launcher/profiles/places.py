@@ -6,7 +6,7 @@
     artifacts/sha256/<aa>/<sha256>  code archives
     inputs/<sha256>                 inputs: a file, or a tree
     secrets/<key>/store.json        credentials of a store, for this user alone; removed when nothing needs them
-    sweeps/<sweep>/plan.json        the points
+    sweeps/<sweep>/plan-<sha256>.json  the points; the same sweep in another store has another plan
     sweeps/<sweep>/<token>.json     what the tasks of one submission are told: an order
     sweeps/<sweep>/<token>/         its batch script, and what the host side of its tasks printed
     runs/<run>/                     folders of runs with several nodes, which all of these share
@@ -49,8 +49,8 @@ class Places:
     def secrets(self, key: str) -> str:
         return self.at("secrets", key, "store.json")
 
-    def plan(self, sweep: str) -> str:
-        return self.at("sweeps", sweep, "plan.json")
+    def plan(self, sweep: str, sha256: str) -> str:
+        return self.at("sweeps", sweep, f"plan-{sha256}.json")
 
     def order(self, sweep: str, token: str) -> str:
         return self.at("sweeps", sweep, f"{token}.json")
