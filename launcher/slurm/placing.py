@@ -280,7 +280,7 @@ def mark_waiting(shared: str, sweep: str, outcomes: Sequence[Outcome]) -> None:
     """Leave word for tasks that end whether something waits for their place in the queue."""
     mark = places.waiting(shared, sweep)
     with writing(mark):
-        if any(one.kind in ("limit", "too_big") for one in outcomes):
+        if any(one.kind in ("limit", "too_big", "unknown") for one in outcomes):
             mark.touch()
         else:
             mark.unlink(missing_ok=True)
