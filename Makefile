@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
-# whole files of tests, on as many processes as tests/conftest.py says; SIDE_BY_SIDE= runs one test after the other
+# whole files of tests, on as many processes as tests/spreading.py says; SIDE_BY_SIDE= runs one test after the other
 SIDE_BY_SIDE ?= -n auto --dist loadfile --no-loadscope-reorder
 # artifacts that the tests fetch, kept between runs: files by sha256, checked whenever they are used
 export LAUNCHER_TEST_CACHE ?= $(CURDIR)/.cache/tests

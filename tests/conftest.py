@@ -1,7 +1,4 @@
-"""What all tests share: nothing of this machine's caches and stores is touched, and artifacts are fetched once.
-
-Several processes may run them side by side (`make test`): each takes whole files, the longest first.
-"""
+"""What all tests share: nothing of this machine's caches and stores is touched, and artifacts are fetched once."""
 
 from __future__ import annotations
 
@@ -15,54 +12,8 @@ from launcher.cache import Cache
 from launcher.progress import Silent
 from tests.debian_mirror import Signer
 
-pytest_plugins = ["tests.certificates", "tests.store_fixtures", "tests.services.ceph"]
-# Files that take more than a minute, the longest first: begun last they would be what all others are waited for.
-LONG = (
-    "test_debian_parity",
-    "test_never_lose",
-    "test_examples",
-    "test_containerfile",
-    "test_apt_mirror",
-    "test_store_trouble",
-    "test_inputs_s3",
-    "test_overlap",
-    "test_image_interpreters",
-    "test_apt_on_base",
-    "test_run_s3",
-    "test_image_engines",
-    "test_cli_run",
-    "test_runner_checkpoints",
-    "test_runner_shipping",
-    "test_image_build",
-)
-WORKER_MB = 3000  # what one process and all that it starts may need at once
+pytest_plugins = ["tests.spreading", "tests.certificates", "tests.store_fixtures", "tests.services.ceph"]
 FOLDERS = {"LAUNCHER_CACHE": "cache", "LAUNCHER_STORE": "store", "XDG_CACHE_HOME": "xdg-cache", "XDG_DATA_HOME": "xdg"}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Answer `-n auto`: tests wait about as much as they compute, so there may be two more of them than processors."""
-    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return max(1, min(len(os.sched_getaffinity(0)) + 2, memory_mb // WORKER_MB))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # of pytest-xdist; alone they run in the order in which they are written
-        items.sort(key=place)
-
-
-def place(item: pytest.Item) -> tuple[int, bool]:
-    """Say when a test's file shall begin: long ones, then other real services, then the rest."""
-    where = LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
-    return where, item.path.parent.name != "services"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests found out and noted by `record_property("figures", ...)`."""
-    for report in terminalreporter.getreports("passed"):
-        for name, value in report.user_properties:
-            if name == "figures":
-                terminalreporter.write_line(f"{report.nodeid}: {value}")
 
 
 @pytest.fixture(scope="session", autouse=True)
