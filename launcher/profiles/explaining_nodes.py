@@ -13,6 +13,7 @@ from launcher.profiles.node_facts import LEAST_SCRATCH_KIB, Seen
 from launcher.profiles.srun_errors import plain
 
 CLOCK_S = 5
+NO_REASON = ('Try "srun --help"', "queued and waiting", "Force Terminated", "has been revoked")
 NAMES = {"apptainer": ("apptainer", "singularity")}
 KNOWN = ("apptainer", "singularity", "podman", "docker")
 
@@ -46,7 +47,9 @@ def waiting(queue: Answer) -> Iterator[tuple[str, str]]:
 
 
 def failed(name: str, srun: Answer, *, named: bool) -> Finding:
-    says = f"`{name}`: Slurm took no probe: {srun.reason.removeprefix('srun: ').removeprefix('error: ')}"
+    lines = [line for line in srun.lines if not any(part in line for part in NO_REASON)]
+    reason = lines[-1].removeprefix("srun: ").removeprefix("error: ") if lines else srun.reason
+    says = f"`{name}`: Slurm took no probe: {reason}"
     return finding("probe", "refused" if named else "warning", says, plain(srun.text))
 
 
