@@ -156,6 +156,16 @@ def test_three_time_limits_without_a_checkpoint_lead_nowhere(site: Make) -> None
     assert len(one.record().attempts) == 3
 
 
+def test_a_warning_may_be_a_preemptions(site: Make) -> None:
+    one = site(Wish(script=WAITING))
+    one.preempt()
+    process = one.start()
+    until(process, b"going")
+    process.send_signal(signal.SIGUSR2)
+    process.communicate(timeout=60)
+    assert (one.told()["decision"], one.told()["kind"]) == ("requeue", "preempted")
+
+
 def test_a_failure_is_the_commands_own_and_retried_only_as_the_spec_says(site: Make) -> None:
     one = site(Wish(script="import sys\nprint('try')\nsys.exit(7)\n", retries=1))
     done = one.task()

@@ -15,7 +15,7 @@ from launcher import records
 from launcher import store as stores
 from launcher.errors import DiskFullError, LauncherError, ObjectExistsError, TargetError, UsageError
 from launcher.job.sweeps import Plan
-from launcher.node import deciding, gpus, images, memory, ranks, staging
+from launcher.node import deciding, gpus, images, memory, ranks, scontrol, staging
 from launcher.node.allocated import Allocated, runtime_of
 from launcher.node.deciding import Seen
 from launcher.node.order import Order
@@ -61,6 +61,8 @@ class Point:
         """Run attempts until there is nothing more to do here. Raises Stopped, LauncherError."""
         try:
             found = self.patience.until(self.standing)
+            if found:
+                log.info("%s: nothing to do: %s", self.run, found.why)
             while found is None or found.decision == "again":
                 found = self.attempt()
                 log.info("%s: %s%s", self.run, found.decision, f" ({found.why})" if found.why else "")
@@ -99,12 +101,20 @@ class Point:
         self.tries += 1
         record = self.after.until(lambda: self.settled(number, f"its container ended: {ending}"))
         fallen = self.leader.fallen if self.leader else None
-        seen = Seen(asked=self.stopping.asked, memory=memory.since(before), fallen=fallen, tries=self.tries)
+        seen = Seen(asked=self.asked(), memory=memory.since(before), fallen=fallen, tries=self.tries)
         found = deciding.decide(record, seen, token=self.order.token, retries=self.job.retries)
         if record.complete:
             process.discard()
         self.part(found)
         return found
+
+    def asked(self) -> str | None:
+        """Return why the run was asked to stop. Where Slurm's environment has no end of the job's time (22.05 has not)
+        a warning may as well be that of a preemption."""
+        said = self.stopping.asked
+        if said == "time limit" and self.task.ends is None and scontrol.is_preempted(self.task):
+            return "preempted"
+        return said
 
     def not_started(self, number: int, error: Exception) -> Outcome:
         """Write down that an attempt came to nothing, and try it elsewhere. Raises what is no fault of the node's."""

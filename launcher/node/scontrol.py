@@ -1,4 +1,4 @@
-"""What the host side asks of Slurm itself: to put its task into the queue again."""
+"""What the host side asks of Slurm itself: to put its task into the queue again, and whether it is being preempted."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def requeue(task: Task) -> str | None:
             if "disabled" in why or "Invalid" in why:
                 break
     return why
+
+
+def is_preempted(task: Task) -> bool:
+    """Tell whether Slurm wants the task's place for another; False where it doesn't say (scontrol(1), show job)."""
+    try:
+        said = run(["scontrol", "--oneliner", "show", "job", task.own_job], timeout_s=ASK_S).stdout.decode()
+    except LauncherError:
+        return False
+    told = dict(word.partition("=")[::2] for word in said.split())
+    return told.get("PreemptTime", "None") not in ("None", "N/A")
