@@ -21,7 +21,7 @@ demo: $(VENV)/.ready ## set up, run a small real training twice, rebuild its ima
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-dev debian lint types ## everything that must be green: lint, types, fast tests, real services
-	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not alone" tests/test_*.py tests/services || failed=1; \
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not alone" tests/test_*.py tests/services || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
 	$(PYTEST) -q -m alone $$(grep -rl --include='test_*.py' 'mark[.]alone' tests) && exit $$failed
 
 lint: $(VENV)/.ready-dev ## ruff, and its formatter
