@@ -14,7 +14,7 @@ from launcher.cli import invoke
 from launcher.errors import TargetError, UsageError
 from launcher.profiles import Kind, Partition, Profile, Qos, Warned, writing
 from launcher.profiles.files import file_of, found_file_of
-from launcher.profiles.keys import PARTITION, TARGET
+from launcher.profiles.keys import PARTITION, TAKEN, TARGET
 from launcher.profiles.model import from_json
 
 NASTY = "a 'b' \"c\" $HOME `d` \\ ü #e ; f"
@@ -131,6 +131,12 @@ def test_every_key_is_one_of_a_profile() -> None:
     assert set(TARGET) < known and set(PARTITION) < set(Partition.__dataclass_fields__)
     left = {"name", "partitions", "qoses", "accounts", "default_account", "default_qos", "enforced", "scratches"}
     assert known - set(TARGET) == left | {"slurm", "cluster", "seen", "warnings"}
+
+
+def test_files_and_submitting_refuse_the_same_options() -> None:
+    from launcher.slurm.options import OURS
+
+    assert set(TAKEN) == OURS
 
 
 def test_every_found_key_is_written() -> None:

@@ -359,7 +359,7 @@ def test_probes_wait_and_take_back_what_waits(tmp_path: Path, stubs: Callable[[s
     stubs("srun", f'echo "$@" >>{tmp_path}/said; while true; do {options}; done; exec "$@"')
     stubs("squeue", "echo 'slow|PENDING|Priority'")
     stubs("scancel", f'printf "%s " "$@" >{tmp_path}/cancelled')
-    profile = replace(LAB, shared=str(shared), account="a b", options={"comment": NASTY, "exclusive": ""}, gres="gpu")
+    profile = replace(LAB, shared=str(shared), account="a b", options={"mail-user": NASTY, "exclusive": ""}, gres="gpu")
     chosen = [Partition(name=partition, gres=("gpu:2",)), Partition(name="slow")]
     script = asking.probes(profile, chosen, "abc", 1)
     told = by_partition(here(script, PATH=f"{tmp_path}/bin:{BASE['PATH']}"))
@@ -369,7 +369,7 @@ def test_probes_wait_and_take_back_what_waits(tmp_path: Path, stubs: Callable[[s
     assert (tmp_path / "cancelled").read_text().split()[:2] == ["-n", "launcher-doctor-abc"]
     assert list(shared.iterdir()) == [], "the marker goes, too"
     words = (tmp_path / "said").read_text()
-    assert f"--comment={NASTY}" in words and "--exclusive --gres=gpu:1" in words and "--account=a b" in words
+    assert f"--mail-user={NASTY}" in words and "--exclusive --gres=gpu:1" in words and "--account=a b" in words
 
 
 def test_a_site_that_counts_no_memory_is_not_told_any() -> None:

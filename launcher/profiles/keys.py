@@ -22,7 +22,8 @@ TAKEN = {
     "constraint": "constraint",
     **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "cpus-per-task", "mem", "time"), "`resources:` of the spec"),
     **dict.fromkeys(("gpus", "gpus-per-node", "gres"), "`resources.gpus` of the spec, and `gres`"),
-    **dict.fromkeys(("array", "job-name", "output", "error", "requeue", "no-requeue", "wrap", "parsable", "open-mode")),
+    **dict.fromkeys(("array", "job-name", "output", "error", "input", "open-mode", "comment", "chdir", "export")),
+    **dict.fromkeys(("requeue", "no-requeue", "dependency", "hold", "wrap", "parsable", "wait", "test-only")),
     "signal": "warn_s",
 }
 
