@@ -43,7 +43,8 @@ ROOMS = {
     "node": GROUND | {"access", "gpu", "image", "inputs", "job", "profiles", "records", "runner", "store", "target"},
     "remote": GROUND | {"fetch", "image", "indexes", "lock", "node", "profiles", "target"},  # what is sent, and how
     "slurm": GROUND
-    | {"access", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "store", "sweep", "target"},
+    | {"access", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "spec", "store", "sweep"}
+    | {"target"},
     "__main__": {"cli"},
     **dict.fromkeys(GROUND, GROUND),
 }

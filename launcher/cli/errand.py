@@ -98,7 +98,9 @@ class Errand:
         from launcher.cli.runs import listed
         from launcher.records import sweeps
 
-        opinion = second_opinion(self.opened, plan.sweep, ask=bool(ledger.submissions))
+        opinion = second_opinion(
+            self.opened, plan.sweep, ask=bool(ledger.submissions), shells={self.profile.name: shell}
+        )
         with listed(self.place) as runs:
             found = sweeps.read(self.opened, runs, plan, seen=opinion.seen, sent=opinion.sent, held=opinion.held)
         return found, opinion

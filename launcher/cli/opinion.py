@@ -12,10 +12,14 @@ from launcher.errors import LauncherError
 if TYPE_CHECKING:
     from launcher.profiles import Profile
     from launcher.records.standing import Sight
+    from launcher.remote import Shell
     from launcher.slurm.door import Door
     from launcher.slurm.ledger import Ledger
     from launcher.slurm.states import Look
     from launcher.store.objects import Store
+
+
+NO_SHELLS: Mapping[str, Shell] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +36,10 @@ class Opinion:
     notes: tuple[str, ...] = ()
 
 
-def second_opinion(store: Store, sweep: str, *, ask: bool = True) -> Opinion:
+def second_opinion(store: Store, sweep: str, *, ask: bool = True, shells: Mapping[str, Shell] = NO_SHELLS) -> Opinion:
     """Ask every target that points of a sweep were submitted to. What doesn't answer is told, and stays unknown.
 
-    Without `ask` only the store is looked at.
+    Without `ask` only the store is looked at. `shells` are ways that are open already, by the names of targets.
     """
     from launcher.slurm import ledger as ledgers
 
@@ -46,7 +50,7 @@ def second_opinion(store: Store, sweep: str, *, ask: bool = True) -> Opinion:
     looks = []
     for name in names:
         try:
-            with entered(name) as door:
+            with entered(name, shells.get(name)) as door:
                 looks.append(looked(ledger, door))
         except LauncherError as e:
             looks.append(silent(ledger, name, e))
@@ -59,16 +63,16 @@ def targets(ledger: Ledger) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def entered(name: str) -> Iterator[Door]:
+def entered(name: str, shell: Shell | None = None) -> Iterator[Door]:
     """Give the door to a target, by its name in this machine's configuration. Raises UsageError, TargetError."""
     from launcher.profiles import load
 
-    with opened(load(name)) as door:
+    with opened(load(name), shell) as door:
         yield door
 
 
 @contextlib.contextmanager
-def opened(profile: Profile) -> Iterator[Door]:
+def opened(profile: Profile, shell: Shell | None = None) -> Iterator[Door]:
     """Give the door to a site: this machine, or a login node that gets launcher's tools if it lacks them."""
     from launcher import remote
     from launcher.slurm import door as doors
@@ -80,7 +84,7 @@ def opened(profile: Profile) -> Iterator[Door]:
     from launcher.cli.progress import choose_progress
     from launcher.remote.delivery import prepare
 
-    with contextlib.closing(remote.open(profile)) as shell:
+    with contextlib.closing(remote.open(profile)) if shell is None else contextlib.nullcontext(shell) as shell:
         site, tools = prepare(shell, profile, [], Cache(), choose_progress())
         yield doors.open(shell, profile, tools, site.shared)
 

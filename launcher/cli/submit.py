@@ -149,6 +149,8 @@ def report(done: Done, as_json: bool) -> None:
     if as_json:
         print_json(facts(done))
         return
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
     for line in lines(done):
         print_text(line)
 
@@ -168,6 +170,7 @@ def facts(done: Done) -> dict[str, Any]:
         "limit": told.limit if told else None,
         "unknown": [[one.token, why] for one, why in told.unknown] if told else [],
         "refused": [[one.token, why] for one, why in told.refused] if told else [],
+        "notes": list(done.notes),
     }
 
 
@@ -179,10 +182,16 @@ def lines(done: Done) -> list[str]:
     if before:
         found.append("  before: " + ", ".join(f"{number} {state}" for state, number in before.items()))
     if told is None:
-        found.append("  nothing to submit")
+        found.append("  nothing to submit" + nobody_knows(done))
     else:
         found += [f"  {line}" for line in of_report(told)]
     return [*found, next_command(done)]
+
+
+def nobody_knows(done: Done) -> str:
+    """Say of how many points nobody can tell whether they are to be sent: these are left alone."""
+    count = sum(point.live is None and point.state != "succeeded" for point in done.before.points)
+    return f": of {count} nobody can tell now whether they run; the same again asks again" if count else ""
 
 
 def of_report(told: Report) -> list[str]:

@@ -13,6 +13,7 @@ from launcher.errors import UsageError
 
 if TYPE_CHECKING:
     from launcher.cli.sweeps import Named
+    from launcher.job.sweeps import Plan
     from launcher.records.logs import Line, Reader
     from launcher.store.objects import Store
 
@@ -53,10 +54,12 @@ def sweep_lines(
     from launcher.records.standing import OVER
 
     readers: dict[int, Reader] = {}
+    plan: Plan | None = None
     done = set[int]()  # they say no more, and what they said is read
     show = as_object if as_json else as_text(timestamps)
     while True:
-        with viewed(store, place, sweep) as view:
+        with viewed(store, place, sweep, plan=plan) as view:
+            plan = view.plan
             begun = {point.index: point for point in view.standing.points if point.begun and point.index not in done}
             over = view.standing.over
         for index, point in begun.items():

@@ -118,17 +118,24 @@ class View:
 
 @contextmanager
 def viewed(
-    store: Store, place: str | None, sweep: str, *, offline: bool = False, refresh: bool = False
+    store: Store,
+    place: str | None,
+    sweep: str,
+    *,
+    offline: bool = False,
+    refresh: bool = False,
+    plan: Plan | None = None,
 ) -> Iterator[View]:
     """Give a sweep as it stands now: what the scheduler says is asked first, the store after it.
 
-    `offline` asks nobody: what had not ended when the store was last asked is told as unknown.
+    `offline` asks nobody: what had not ended when the store was last asked is told as unknown. Who looks again and
+    again gives the `plan`, which never changes.
     """
     from launcher.cli.opinion import second_opinion
     from launcher.cli.runs import listed
     from launcher.records import sweeps
 
-    plan = sweeps.plan(store, sweep)
+    plan = plan or sweeps.plan(store, sweep)
     opinion = second_opinion(store, sweep, ask=not offline)
     with listed(place, offline=offline, refresh=refresh) as runs:
         found = sweeps.read(store, runs, plan, seen=opinion.seen, sent=opinion.sent, held=opinion.held)

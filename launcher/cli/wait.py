@@ -15,9 +15,11 @@ from launcher.errors import LauncherError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from launcher.cli.sweeps import View
+    from launcher.job.sweeps import Plan
     from launcher.store.objects import Store
 
 POLL_S, POLL_FOLDER_S = 10.0, 2.0
+GO_ON_S = 30.0  # so often it is tried to submit what waits: each try is an sbatch that may be refused
 CLEAR_LINE = "\r\033[K"  # ECMA-48: erase to the end of the line
 ALL_WELL, BADLY, NOT_OVER = 0, 1, 3
 
@@ -60,16 +62,18 @@ def wait_for_sweep(store: Store, place: str | None, sweep: str, run: str | None,
     """Look at a sweep again and again until it, or one of its points, is over."""
     from launcher.cli.sweep_status import facts
 
-    line = Line()
+    line, plan, tried = Line(), None, -GO_ON_S
     while True:
-        view = look(store, place, sweep, line)
+        view = look(store, place, sweep, line, plan)
+        plan = view.plan if view else plan
         if view is not None and (code := ended(view, run)) is not None:
             break
         if time.monotonic() >= until:
             code = NOT_OVER
             break
-        if view is not None and view.standing.of("waiting"):
+        if view is not None and view.standing.of("waiting") and time.monotonic() - tried >= GO_ON_S:
             go_on(store, sweep, line)
+            tried = time.monotonic()
         time.sleep(max(0.0, min(POLL_FOLDER_S if store.folder else POLL_S, until - time.monotonic())))
     line.end()
     if as_json and view is not None:
@@ -77,12 +81,12 @@ def wait_for_sweep(store: Store, place: str | None, sweep: str, run: str | None,
     return code
 
 
-def look(store: Store, place: str | None, sweep: str, line: Line) -> View | None:
+def look(store: Store, place: str | None, sweep: str, line: Line, plan: Plan | None) -> View | None:
     """Return how a sweep stands; None when the store doesn't answer now."""
     from launcher.cli.sweeps import viewed
 
     try:
-        with viewed(store, place, sweep) as view:
+        with viewed(store, place, sweep, plan=plan) as view:
             line.tell(view)
             return view
     except UnreachableError as e:
