@@ -47,10 +47,11 @@ class Fabric:
         config = Config(overrides=settings, runtime_ssh_path=config_file())
         found = Connection(self.host.name, user=self.host.user, port=self.host.port, config=config)
         found.connect_timeout = found.connect_timeout or CONNECT_S
-        found.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        for path in known_hosts(found.ssh_config):
-            with contextlib.suppress(OSError):
-                found.client.load_system_host_keys(str(path))
+        for one in hops(found):
+            one.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            for path in known_hosts(one.ssh_config):
+                with contextlib.suppress(OSError):
+                    one.client.load_system_host_keys(str(path))
         return found
 
     def run(
@@ -90,6 +91,13 @@ class Fabric:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def hops(connection: Any) -> Iterator[Any]:
+    """Yield a connection and those that it goes through (ProxyJump): none of them takes a key that it doesn't know."""
+    while connection is not None and not isinstance(connection, str):  # a text is a ProxyCommand
+        yield connection
+        connection = connection.gateway
 
 
 def known_hosts(ssh_config: Any) -> list[Path]:

@@ -282,3 +282,25 @@ def test_a_transfer_that_is_cut_leaves_nothing_half(way: Way, sshd: Sshd, tmp_pa
     assert (shared / "first").stat().st_ino == kept
     wait_for(lambda: not list((shared / "tmp").iterdir()))
     assert not list((shared / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_jump_host_is_known_or_refused(
+    transport: str, known: bool, sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host in between counts as much as the one behind it."""
+    (tmp_path / "known_hosts").write_text((sshd.home / "known_hosts").read_text() if known else "")
+    jump = sshd.config.read_text().replace("Host box", "Host gate")
+    jump = jump.replace(str(sshd.home / "known_hosts"), str(tmp_path / "known_hosts"))
+    (tmp_path / "config").write_text(sshd.config.read_text() + "    ProxyJump gate\n" + jump)
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    connections, shell = sshd.connections(), shell_of(transport)
+    if known:
+        assert shell.run(["echo", "through"]).stdout == b"through\n"
+        assert sshd.connections() - connections == 2
+    else:
+        with pytest.raises(TargetError, match="no way to box"):
+            shell.run(["true"])
+        assert sshd.connections() == connections
+    end(shell)
