@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,16 @@ from typing import Any
 
 import pytest
 
+from launcher import records
+from launcher import store as stores
 from launcher.cache import Cache
 from launcher.image.oci import Image
 from launcher.node import order as orders
 from launcher.spec.model import Resources
 from launcher.store import keys
+from launcher.store.access import Access
 from launcher.target.apptainer_watch import children
+from tests.object_stores import REGION, Faulty
 from tests.rootfs import tiny_image
 from tests.sites import Site, Wish, decisions, deliver
 
@@ -58,8 +63,8 @@ def site(cache: Cache, image: Image, tmp_path: Path, tmp_path_factory: pytest.Te
     """Make a site whose nodes have a scratch folder; it is the same for all tests, as an image lies there."""
     scratch = tmp_path_factory.getbasetemp() / "node-scratch"
 
-    def make(wish: Wish, **profile: Any) -> Site:
-        return deliver(tmp_path / "shared", cache, image, wish, **{"scratch": str(scratch), **profile})
+    def make(wish: Wish, where: Access | None = None, **profile: Any) -> Site:
+        return deliver(tmp_path / "shared", cache, image, wish, where, **{"scratch": str(scratch), **profile})
 
     return make
 
@@ -231,6 +236,34 @@ def test_points_that_are_packed_run_at_once_and_go_on_together(site: Make) -> No
     assert starts[-1] < ends[0]
     assert sorted(said_by(done)) == ["point 0", "point 1", "point 2"]
     assert not said_by(one.task())
+
+
+def bucket(faulty: Faulty, folder: Path, through: str) -> Access:
+    """Say how a node reaches a bucket: with credentials in a file that a submit has brought along."""
+    secrets = folder / "store.json"
+    secrets.touch(0o600)
+    secrets.write_text(json.dumps({"access_key_id": faulty.key, "secret_access_key": faulty.secret}))
+    return Access(faulty.url, {"endpoint": through, "region": REGION}, str(secrets))
+
+
+def test_a_store_that_does_not_answer_is_waited_for(site: Make, faulty_s3: Faulty, tmp_path: Path) -> None:
+    """Before the command it is gone, and again while the end is stored; the credentials come from the order's file."""
+    through, near = (bucket(faulty_s3, tmp_path, at) for at in (faulty_s3.endpoint, faulty_s3.direct.endpoint))
+    one = site(Wish(script="import time\nprint('going', flush=True)\ntime.sleep(2)\n"), where=through)
+    faulty_s3.proxy.refuse()
+    process = one.start()
+    until(process, b"trying again")
+    faulty_s3.proxy.listen()
+    said = until(process, b"going")
+    faulty_s3.proxy.refuse()
+    time.sleep(6)
+    faulty_s3.proxy.listen()
+    rest, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, (said + rest).decode()
+    assert b"it works again" in said
+    assert faulty_s3.secret.encode() not in said + rest
+    record = records.load(stores.open(near), one.plan.runs[0])
+    assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1)
 
 
 def said_by(done: subprocess.CompletedProcess[bytes]) -> list[str]:

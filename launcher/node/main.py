@@ -81,11 +81,13 @@ def read_plan(order: Order) -> bytes:
 
 
 def follow(order: Order, plan: Plan, index: int, here: Task, stop: Stopping) -> int:
+    """Run another node's part. It ends well also when it is asked to stop: srun ends all nodes when one ends badly, and
+    the first one may still be storing."""
     from launcher.node.follow import follow as join
 
     with contextlib.suppress(Stopped):
         return join(order, plan, index, here, stop)
-    return TEMPORARY
+    return 0
 
 
 def packed(order: Order, file: Path, here: Task, plan: Plan) -> Outcome:

@@ -69,7 +69,8 @@ class Apptainer:
     def start(self, container: Container) -> ApptainerProcess:
         """Start the command. Raises Unusable where Apptainer can't work, TargetError when it fails, DiskFullError."""
         found = program()
-        if found is None or (reason := self.refusal()):
+        # where the SIF is at hand a site was looked at before, and a start costs no more than the question
+        if found is None or (self.file is None and (reason := self.refusal())):
             raise Unusable(
                 f"no Apptainer: {reason if found else 'there is no program `apptainer` on this machine'}",
                 hint="install Apptainer 1.1 or newer, or run with --runtime sandbox",
