@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher import profiles
 from launcher.cache import Cache
 from launcher.cli import check as verb
 from launcher.cli import invoke
@@ -21,6 +22,7 @@ from launcher.gpu import has_driver
 from launcher.gpu.model import Code, Device, Gpu, Node
 from launcher.gpu.table import Toolkits
 from launcher.lock import Lock, load
+from launcher.profiles import Kind, Partition, Profile, Warned
 from launcher.progress import SILENT
 from launcher.spec.model import Gpus, Resources
 from launcher.target import facts as facting
@@ -244,6 +246,28 @@ def test_json_has_findings_and_facts(spec: Path, capfd: pytest.CaptureFixture[st
 def test_another_target_is_refused_with_what_there_is(spec: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", str(spec), "--on", "cluster"]) == 2
     assert "there is no target `cluster`\n  hint: there are local" in capfd.readouterr().err
+
+
+def test_a_cluster_is_compared_by_what_doctor_found(
+    spec: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    words = ["--slurm", "--shared", str(tmp_path / "shared"), "--store", str(tmp_path / "shared" / "store")]
+    assert invoke(["target", "add", "lab", *words, "--no-doctor"]) == 0
+    assert invoke(["check", str(spec), "--frozen", "--on", "lab"]) == 0
+    assert "nobody has looked at lab yet" in capfd.readouterr().out
+    small = Kind(count=2, cpus=4, memory_mb=4000, architecture="amd64")
+    found = Profile(name="lab", partitions=(Partition(name="main", default=True, nodes=2, kinds=(small,)),))
+    profiles.save_found(replace(found, warnings=(Warned(says="no apptainer", hint="x"),)))
+    assert invoke(["check", str(spec), "--frozen", "--on", "lab"]) == 0
+    out = capfd.readouterr().out
+    assert "the largest node of `main` has 4" in out and "warning  site" in out and out.endswith("lab can serve it\n")
+    ask(spec, cpus=5, gpus="H100:1")
+    assert invoke(["check", str(spec), "--frozen", "--on", "lab", "--json", "--store", str(tmp_path / "x")]) == 69
+    told = json.loads(capfd.readouterr().out)
+    refused = {one["subject"] for one in told["findings"] if one["verdict"] == "refused"}
+    assert refused == {"cpus", "gpus"}
+    assert told["facts"]["partitions"][0]["name"] == "main"
 
 
 @pytest.mark.skipif(has_driver(), reason="this machine has a GPU")

@@ -77,16 +77,29 @@ def check(
 
 def of_site(lock: Lock, spec: Spec, profile: Profile, store: str | None) -> list[Finding]:
     """Compare with what `launcher doctor` found of a cluster, and ask the store from here."""
-    from launcher import access
     from launcher.findings import Finding
     from launcher.lock.toolkits import toolkits
     from launcher.profiles.fit import compare
-    from launcher.store import default_url
 
     found = compare(spec, lock.gpu, profile, architecture=lock.architecture, toolkits=toolkits())
-    found.append(access.reach(access.of(store or spec.store or profile.store or default_url())))
+    found.append(store_of_site(profile, store or spec.store or profile.store))
     warned = (Finding(subject="site", verdict="warning", says=one.says, hint=one.hint) for one in profile.warnings)
     return [*found, *warned]
+
+
+def store_of_site(profile: Profile, place: str | None) -> Finding:
+    """Say whether a store is one that the nodes see, too, and whether it answers here."""
+    from launcher import access
+    from launcher.cli.preparing import refuse_unreachable_store
+    from launcher.findings import Finding
+
+    reached = access.of(place)
+    try:
+        refuse_unreachable_store(profile, reached)
+    except TargetError as e:
+        problem = e.problems[0]
+        return Finding(subject="store", verdict="refused", says=problem.message, hint=problem.hint)
+    return access.reach(reached)
 
 
 def look(
