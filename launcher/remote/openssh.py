@@ -98,7 +98,7 @@ class OpenSSH:
 
     def connect(self) -> None:
         """Open the connection, unless it is open. Raises TargetError with what to do."""
-        if self.connected:
+        if self.connected and self.socket.exists():  # its holder removes it at its end
             return
         with one_at_a_time(self.socket):
             if not self.is_open():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -304,3 +305,31 @@ def test_a_jump_host_is_known_or_refused(
             shell.run(["true"])
         assert sshd.connections() == connections
     end(shell)
+
+
+def test_a_persons_own_shared_connection_is_used(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(f"/tmp/launcher-own-{os.getpid()}")
+    (tmp_path / "config").write_text(sshd.config.read_text() + f"    ControlPath {own}-%p\n    ControlPersist 60\n")
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(tmp_path / "config"))
+    words = ["ssh", "-F", str(tmp_path / "config")]
+    subprocess.run([*words, "-o", "ControlMaster=yes", "box", "true"], check=True, stderr=subprocess.DEVNULL)
+    connections, shell = sshd.connections(), OpenSSH("box")
+    assert shell.socket == Path(f"{own}-{sshd.port}") and shell.socket.exists()
+    assert shell.run(["echo", "1"]).stdout == b"1\n"
+    assert (sshd.connections(), shell.trips) == (connections, 1)
+    shell.end()
+    wait_for(lambda: not shell.socket.exists())
+    Path(f"{shell.socket}.lock").unlink()
+
+
+def test_a_connection_that_somebody_ended_is_opened_again(way: Way, sshd: Sshd) -> None:
+    way.run(["true"])
+    connections = sshd.connections()
+    if isinstance(way, OpenSSH):
+        OpenSSH.end(OpenSSH("box", control=way.control))
+        wait_for(lambda: not way.socket.exists())
+    else:
+        way.close()
+    for _ in range(3):
+        assert way.run(["echo", "1"]).stdout == b"1\n"
+    assert sshd.connections() == connections + 1

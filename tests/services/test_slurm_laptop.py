@@ -90,9 +90,9 @@ def bucket(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield new_bucket(server)
 
 
-@pytest.fixture(params=["ssh"])
+@pytest.fixture
 def transport(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return str(getattr(request, "param", "ssh"))
 
 
 @pytest.fixture
@@ -160,9 +160,10 @@ def test_two_hundred_points_over_a_slow_line(laptop: Laptop, cluster: Cluster) -
     laptop.wait(sweep, codes=(0, 1))
 
 
-def test_a_sweep_from_afar_ends_as_one_from_nearby(laptop: Laptop, cluster: Cluster) -> None:
+@pytest.mark.parametrize("transport", ["ssh", "fabric"], indirect=True)
+def test_a_sweep_from_afar_ends_as_one_from_nearby(laptop: Laptop, cluster: Cluster, transport: str) -> None:
     cluster.delay(DELAY_MS)
-    sweep = laptop.submit(laptop.experiment("afar", range(6), steps=3, pause=0.1))
+    sweep = laptop.submit(laptop.experiment(f"afar-{transport}", range(6), steps=3, pause=0.1))
     laptop.wait(sweep)
     assert laptop.status(sweep)["counts"] == {"succeeded": 6}
     must_have_ended_well(laptop, sweep, range(6), steps=3)
