@@ -16,6 +16,7 @@ import pytest
 from launcher import records
 from launcher import store as stores
 from launcher.cache import Cache
+from launcher.cli.show import attempt, slurm
 from launcher.image.oci import Image
 from launcher.node import order as orders
 from launcher.spec.model import Resources
@@ -134,6 +135,8 @@ def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
     assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 2)
     assert record.attempts[1].restored is not None
     assert one.store.get(keys.output(record.run, 2, "sum")) == b"5"
+    assert slurm(record.scheduler) == "job 99_0 on node2"
+    assert attempt(record.attempts[0]).endswith("job 99_0 on node1; queued again: its time limit was near")
 
 
 def test_a_term_stops_and_leaves_the_rest_to_slurm(site: Make) -> None:

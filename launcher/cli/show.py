@@ -94,6 +94,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("code", code(record)),
         ("data", data),
         ("host", host(record)),
+        ("slurm", slurm(record.scheduler)),
         ("frameworks", ", ".join(f"{name} {value}" for name, value in (record.frameworks or {}).items())),
         ("runner", record.runner),
         ("outputs", outputs(record)),
@@ -127,6 +128,14 @@ def host(record: Record) -> str:
     else:
         found.append(f"GPUs: {gpus}")
     return ", ".join(found)
+
+
+def slurm(told: Mapping[str, Any] | None) -> str:
+    """Say under which job of a cluster an attempt ran, and where."""
+    if not told:
+        return ""
+    where = ", ".join(f"{name} {told[name]}" for name in ("partition", "cluster") if told.get(name))
+    return f"job {told.get('job')} on {told.get('node')}" + (f" ({where})" if where else "")
 
 
 def outputs(record: Record) -> str:
@@ -187,4 +196,14 @@ def sections(record: Record, removed: Sequence[str] = ()) -> list[tuple[str, lis
 def attempt(told: Attempt) -> str:
     reason = f": {told.reason}" if told.reason else ""
     restored = f", from the checkpoint {told.restored['name']}" if told.restored else ""
-    return f"{told.attempt}  {told.state}{reason}, {duration(told.duration_s)}{restored}"
+    where = f", {slurm(told.scheduler)}" if told.scheduler else ""
+    return f"{told.attempt}  {told.state}{reason}, {duration(told.duration_s)}{restored}{where}{parted(told)}"
+
+
+def parted(told: Attempt) -> str:
+    """Say what followed an attempt on a cluster, where it was no success."""
+    if not told.parted:
+        return ""
+    words = {"requeue": "queued again", "again": "tried again at once", "hold": "held", "failed": "given up"}
+    decision = str(told.parted.get("decision"))
+    return f"; {words.get(decision, decision)}: {told.parted.get('why')}"
