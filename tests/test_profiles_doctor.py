@@ -138,6 +138,30 @@ def test_slurm_22_05() -> None:
     assert (charged.max_submit, charged.default_qos) == (100, "short"), "the QOS lets less in than the association"
 
 
+def test_slurm_24_11() -> None:
+    """A site that enforces limits, whose partition has a QOS and a cap of CPUs, and whose nodes never came up."""
+    found = cluster.seen(replace(LAB, account="lab", partition="gpu"), golden("24.11"))
+    cpu, gpu, old = found.partitions
+    assert (found.slurm, found.max_array) == ("24.11.5", 51)
+    assert found.enforced == ("associations", "limits", "qos") and found.requeue, "--requeue counts before JobRequeue=0"
+    assert (found.max_submit, found.default_qos) == (500, "short")
+    assert [one.name for one in found.qoses] == ["normal", "part", "short"]
+    assert cpu.kinds == (Kind(count=1, cpus=64, memory_mb=506808, features=("ib", "cpu")),), (
+        "what daemons keep is not there"
+    )
+    assert gpu.kinds == (Kind(count=2, cpus=60, memory_mb=1030000, gres=("gpu:h100:8",), features=("ib", "h100")),)
+    assert (gpu.qos, gpu.preempt, gpu.grace_s, gpu.allow_accounts) == ("part", "CANCEL", 30, ("lab",))
+    assert (old.up, old.max_time_s, old.default_time_s) == (False, None, None)
+
+
+def test_what_preemption_cancels_is_told() -> None:
+    report = examine(Site(version="24.11", probes=probed("cpu")), replace(LAB, account="lab"))
+    assert "preempted jobs of `gpu` are cancelled" in " ".join(one.says for one in said_of(report, "requeue"))
+    assert "launcher asks for it with --requeue" in " ".join(one.says for one in said_of(report, "requeue"))
+    wrong = examine(Site(version="24.11", probes=probed("cpu")), replace(LAB, account="bio"))
+    assert refused(wrong) == {"account"}
+
+
 def test_nodes_that_are_away_have_their_reason() -> None:
     assert cluster.nodes_away(golden("22.05")) == [
         ("node3", "IDLE+DRAIN disk is full; x=1 Y=2 [root@2026-11-21T12:55:38]")
