@@ -294,6 +294,13 @@ def test_a_shell_that_says_nothing_is_told_of() -> None:
         examine(site, LAB)
 
 
+def test_modules_and_quota_are_told() -> None:
+    told = {"modules": "/apps/modules:\napptainer/1.4.5\npython/3.11", "quota": "Disk quotas for ada:\n /home  9G  10G"}
+    report = examine(Site(login={**told}, probes=probed()), LAB, modules=True)
+    assert [one.says for one in said_of(report, "modules")] == ["apptainer/1.4.5, python/3.11"]
+    assert [one.says for one in said_of(report, "quota")] == ["Disk quotas for ada:; /home 9G 10G"]
+
+
 def test_no_shared_folder_is_guessed() -> None:
     site = Site(login={"shared": "/home/ada\tnfs\t9999999\t99999\tyes\n/work/ada\tlustre\t1\t9\tno"}, probes=probed())
     report = examine(site, replace(LAB, shared=""))

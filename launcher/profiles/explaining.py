@@ -36,6 +36,7 @@ def findings(site: Site) -> Iterator[Finding]:
     """Yield what is to be said, in the order of the report."""
     yield from slurm(site)
     yield from setup(site)
+    yield from modules(site)
     yield from partitions(site)
     yield from nodes_away(site)
     yield from submitting(site)
@@ -70,6 +71,15 @@ def setup(site: Site) -> Iterator[Finding]:
     if failed:
         says = f"lines of `setup` fail on the login node: {'; '.join(failed.lines)}"
         yield refused("setup", says, "mend them in the target's file, or load other modules (--modules lists some)")
+
+
+def modules(site: Site) -> Iterator[Finding]:
+    asked = site.login.get("modules")
+    if asked is not None:
+        names = [line.strip() for line in asked.lines if not line.rstrip().endswith(":")]
+        yield finding(
+            "modules", "ok" if names else "unknown", ", ".join(names) or "`module avail` lists none that matter"
+        )
 
 
 def partitions(site: Site) -> Iterator[Finding]:
@@ -177,6 +187,8 @@ def shared(site: Site) -> Iterator[Finding]:
         yield refused("shared", f"the shared folder isn't there: {reason}", "name another, or make it")
     else:
         yield of_place("shared", there[0])
+    if quota := site.login.get("quota", NO_ANSWER).lines:
+        yield finding("quota", "ok", "; ".join(" ".join(line.split()) for line in quota))
 
 
 def of_place(subject: str, place: Place) -> Finding:
