@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,24 @@ def test_the_next_task_goes_on_after_a_host_side_was_killed(site: Make) -> None:
     record = one.record()
     assert (record.state, len(record.attempts)) == ("succeeded", 2)
     assert record.attempts[0].state == "killed"
+
+
+def test_an_attempt_that_only_waited_for_another_leaves_nothing(site: Make) -> None:
+    """As after a cut node was given up: its copy of the task goes on beside the requeued one."""
+    one = site(Wish(script=COUNTING.replace("{pace}", "1.2")), scratch=None)
+    first = one.start()
+    until(first, b"from 0")
+    elsewhere = site(Wish(script=""), scratch="$ELSEWHERE").order.profile
+    second = replace(one, order=replace(one.order, profile=elsewhere)).again("t0")
+    other = second.start(node="2", ELSEWHERE=str(one.shared / "other"))
+    until(other, b"waiting for it")
+    other.send_signal(signal.SIGTERM)
+    other.communicate(timeout=60)
+    assert (one.told()["decision"], one.told()["kind"]) == ("hold", "asked")
+    assert [attempt.attempt for attempt in one.record().attempts] == [1]
+    assert one.record().state == "running"
+    first.communicate(timeout=60)
+    assert one.record().state == "succeeded"
 
 
 def test_a_refused_requeue_is_held_and_said(site: Make) -> None:

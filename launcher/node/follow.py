@@ -10,7 +10,7 @@ from launcher.job.sweeps import Plan
 from launcher.node import gpus, images, ranks, staging
 from launcher.node.allocated import Allocated, runtime_of
 from launcher.node.order import Order
-from launcher.node.point import times
+from launcher.node.reach import times
 from launcher.node.stopping import Stopping
 from launcher.node.task import Task
 from launcher.profiles.places import Places

@@ -149,7 +149,7 @@ def held(outcome: Outcome, why: str) -> Outcome:
 def tell_held(order: Order, outcome: Outcome) -> None:
     """Say so in the store as well, where that can be reached."""
     from launcher import records
-    from launcher.node.point import open_store
+    from launcher.node.reach import open_store
 
     if outcome.run and outcome.attempt:
         facts = {"decision": outcome.decision, "cause": outcome.kind, "why": outcome.why}

@@ -10,9 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import access as accesses
 from launcher import records
-from launcher import store as stores
 from launcher.errors import DiskFullError, LauncherError, ObjectExistsError, TargetError, UsageError
 from launcher.job.sweeps import Plan
 from launcher.node import deciding, gpus, images, memory, ranks, scontrol, staging
@@ -20,9 +18,10 @@ from launcher.node.allocated import Allocated, runtime_of
 from launcher.node.deciding import Seen
 from launcher.node.order import Order
 from launcher.node.patience import Patience
+from launcher.node.reach import open_store, times
 from launcher.node.stopping import Stopped, Stopping
 from launcher.node.task import Task
-from launcher.node.told import Outcome
+from launcher.node.told import TEMPORARY, Outcome
 from launcher.profiles.places import Places
 from launcher.records.sweeps import cancelled
 from launcher.store import keys
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
     from launcher.target.local import LocalProcess
 
-RESTORE_S, FLUSH_S = 600.0, 600.0  # how long the runner waits for a store, before and after its command
-LEAST_GRACE_S = 10.0
 ALIVE_S = 90.0  # how long a container of a killed host side may take to go
 NUMBERS = 5  # so often somebody else may take the attempt's number before us
 log = logging.getLogger(__name__)
@@ -100,6 +97,8 @@ class Point:
         ending = self.watched(process)
         self.tries += 1
         record = self.after.until(lambda: self.settled(number, f"its container ended: {ending}"))
+        if record is None:
+            return self.gave_way()
         fallen = self.leader.fallen if self.leader else None
         seen = Seen(asked=self.asked(), memory=memory.since(before), fallen=fallen, tries=self.tries)
         found = deciding.decide(record, seen, token=self.order.token, retries=self.job.retries)
@@ -120,7 +119,7 @@ class Point:
         """Write down that an attempt came to nothing, and try it elsewhere. Raises what is no fault of the node's."""
         why = str(error).partition("\n")[0] or type(error).__name__
         record = self.after.until(lambda: self.settled(number, f"it could not be started: {why}"))
-        if isinstance(error, Stopped) or not isinstance(error, TargetError | DiskFullError):
+        if record is None or isinstance(error, Stopped) or not isinstance(error, TargetError | DiskFullError):
             raise error
         log.warning("%s", error)
         found = deciding.onward(record, "refused", why)
@@ -213,19 +212,31 @@ class Point:
                 records.end_for_dead(self.store, self.run, number - 1, "what ran it on the node was killed")
         return process
 
-    def settled(self, number: int, ending: str) -> Record:
-        """Return the record after an attempt, with its end in it: said by us where its runner could not."""
+    def settled(self, number: int, ending: str) -> Record | None:
+        """Return the record after an attempt, with its end in it: said by us where its runner could not.
+
+        None for one that never began, as the one before goes on or has succeeded: nothing is left of it then.
+        """
         if number > 1 and records.never_began(self.store, self.run, number):
-            found = records.load(self.store, self.run)
-            if len(found.attempts) > 1 and found.attempts[-2].state == "succeeded":
-                records.withdraw(self.store, self.run, number)
-                return records.load(self.store, self.run)
+            records.withdraw(self.store, self.run, number)
+            return None
         found = records.load(self.store, self.run)
         mine = next(one for one in found.attempts if one.attempt == number)
         if mine.ended is None and not mine.superseded:
             records.end_for_dead(self.store, self.run, number, ending)
             found = records.load(self.store, self.run)
         return found
+
+    def gave_way(self) -> Outcome:
+        """Return what follows an attempt that never began, since the one before it had not ended."""
+        found = self.after.until(self.standing)
+        if found is not None:
+            return found
+        asked = self.asked()
+        if asked and asked not in ("time limit", "preempted"):
+            return Outcome(decision="hold", kind="asked", why=f"asked to stop by {asked}", code=TEMPORARY, run=self.run)
+        why = "the attempt before has not ended, and this one could not wait any longer"
+        return Outcome(decision="requeue", kind=asked or "lost", why=why, code=TEMPORARY, run=self.run)
 
     def part(self, found: Outcome) -> None:
         """Write what we decided beside the run's own events."""
@@ -240,14 +251,3 @@ class Point:
         """Say that the point is finished, for sweeps that have it too."""
         with contextlib.suppress(ObjectExistsError):
             self.store.create(keys.point(self.plan.group, self.plan.digests[self.index]), self.run.encode())
-
-
-def open_store(order: Order) -> Store:
-    """Open the store as the order says; one whose credentials were not delivered by those of this node."""
-    return stores.open(order.store, None if order.store.secrets else accesses.provider(order.store))
-
-
-def times(warn_s: float) -> dict[str, float]:
-    """Return the runner's times: what is left when the warning comes is shared by the command and the storing."""
-    grace_s = max(LEAST_GRACE_S, warn_s / 2)
-    return {"restore_s": RESTORE_S, "flush_s": FLUSH_S, "grace_s": grace_s, "stop_flush_s": grace_s}
