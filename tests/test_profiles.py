@@ -133,6 +133,11 @@ def test_every_key_is_one_of_a_profile() -> None:
     assert known - set(TARGET) == left | {"slurm", "cluster", "seen", "warnings"}
 
 
+def test_the_page_tells_every_key() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "clusters.md").read_text()
+    assert not [key for key in (*TARGET, *PARTITION) if f"`{key}`" not in page]
+
+
 def test_files_and_submitting_refuse_the_same_options() -> None:
     from launcher.slurm.options import OURS
 

@@ -92,9 +92,9 @@ def examined(
 
 
 def endpoint(store: str | None) -> tuple[str, int] | None:
-    """Return the host and port that nodes must reach for a store: the server that was configured, or the proxy's job.
+    """Return the host and port that nodes have to reach for a store, where its server was configured.
 
-    None where no server is named: of a cloud's own service the name depends on region and account.
+    None where no server is named: that of a cloud's own service depends on region and account.
     """
     from launcher import access
 
