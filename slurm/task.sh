@@ -31,6 +31,7 @@ if [ "$launcher_pack" -gt 1 ]; then
     "$launcher_python" -I -u -m launcher.node "$launcher_order" &
     launcher_child=$!
     echo "$launcher_child" >"$launcher_pid"
+    [ -z "$launcher_ending" ] || launcher_pass
 else
     # Since 22.05 srun does not take this over from sbatch by itself (srun(1), --cpus-per-task).
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK

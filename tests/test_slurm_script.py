@@ -154,7 +154,8 @@ def test_what_an_earlier_attempt_said_is_forgotten(tmp_path: Path) -> None:
 def test_a_job_that_slurm_ends_is_not_queued_again_by_us(tmp_path: Path) -> None:
     node = Node(tmp_path, "trap '' TERM\nsleep 1 & wait; kill -9 $$\n")
     process = node.start()
-    time.sleep(0.4)
+    while not (tmp_path / "words").exists():
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert not node.requeued
@@ -176,7 +177,6 @@ def test_packed_points_are_told_that_slurm_ends_the_job(tmp_path: Path) -> None:
     process = node.start()
     while not (node.submission / "1.state.json").exists():
         time.sleep(0.02)
-    time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=20)
     assert (process.returncode, said) == (75, "told\n")

@@ -209,3 +209,26 @@ def test_no_words_of_sbatch_stand_for_two_things() -> None:
     told = parse(path.read_text(), path.name, TargetError)
     every = [one.lower() for kind in told.values() for one in kind["says"]]
     assert len(every) == len(set(every))
+
+
+@pytest.mark.parametrize(
+    ("submitted", "asked", "owned"),
+    [
+        ({}, {}, True),
+        ({"cluster": None}, {}, True),  # doctor has found out since what it is called
+        ({}, {"name": "other"}, True),  # another machine calls its target otherwise
+        ({"cluster": None}, {"name": "other"}, False),
+        ({}, {"cluster": "south"}, False),
+        ({}, {"shared": "/elsewhere"}, False),
+    ],
+)
+def test_a_site_is_known_whatever_its_target_is_called(
+    tmp_path: Path, submitted: dict[str, str], asked: dict[str, str], owned: bool
+) -> None:
+    from launcher.slurm.ledger import Ledger
+    from launcher.slurm.submission import drafts
+
+    one = errand(tmp_path, 1, profile=submitted)
+    [made] = drafts(Ledger(sweep=SWEEP), one.plan, [0], one.door)
+    door = replace(one.door, profile=replace(errand(tmp_path, 1).profile, **asked))
+    assert door.owns(made) == owned

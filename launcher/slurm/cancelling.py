@@ -74,13 +74,13 @@ def cancel(store: Store, sweep: str, points: Iterable[int], *, doors: Sequence[D
     for door in doors:
         try:
             report = repair(store, sweep, door=door, cancelled=every)  # what nobody knows of may be in Slurm
-            jobs, beside = to_cancel(ledgers.read(store, sweep), door.site, every, wanted)
+            jobs, beside = to_cancel(ledgers.read(store, sweep), door, every, wanted)
             complaints = door.ask("cancel", {"jobs": jobs}) if jobs else []
         except LauncherError as e:
             complaint = f"{door.profile.name} can't be reached: {e.problems[0].message}"
             found = with_site(found, complaints=[complaint])
             continue
-        complaints += [f"{one.job_name}: {why}" for one, why in report.unknown if one.site == door.site]
+        complaints += [f"{one.job_name}: {why}" for one, why in report.unknown if door.owns(one)]
         found = with_site(found, jobs, beside, complaints, report)
     return found
 
@@ -102,13 +102,13 @@ def with_site(
 
 
 def to_cancel(
-    ledger: Ledger, site: str, every: frozenset[int], wanted: frozenset[int]
+    ledger: Ledger, door: Door, every: frozenset[int], wanted: frozenset[int]
 ) -> tuple[list[str], tuple[int, ...]]:
     """Return what scancel is told, and the points that share a task with others that go on. Pure."""
     jobs: list[str] = []
     beside: list[int] = []
     for one, job in ledger.taken:
-        if one.site != site or not wanted.intersection(one.points):
+        if not door.owns(one) or not wanted.intersection(one.points):
             continue
         over = [task for task, group in enumerate(one.groups) if every.issuperset(group)]
         jobs += named(one, job, over)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.profiles.model import Profile
+from launcher.slurm.model import Submission
 
 if TYPE_CHECKING:
     from launcher.remote.model import Shell
@@ -26,8 +28,17 @@ class Door:
 
     @property
     def site(self) -> str:
-        """What tells sites apart, whatever people call their targets."""
-        return f"{self.profile.cluster or self.profile.name}:{self.profile.shared}"
+        """What tells sites apart, whatever people call their targets; without a cluster's name only the folder."""
+        return f"{self.profile.cluster or ''}:{self.profile.shared}"
+
+    def owns(self, one: Submission) -> bool:
+        """Tell whether a submission was meant for this site.
+
+        Where one side doesn't know what the cluster is called (`launcher doctor` finds that out), the target's name
+        decides: two clusters may have a folder of the same path.
+        """
+        (theirs, _, folder), (ours, _, own) = one.site.partition(":"), self.site.partition(":")
+        return folder == own and (theirs == ours if theirs and ours else one.target == self.profile.name)
 
 
 def here(profile: Profile) -> Door:
@@ -38,7 +49,12 @@ def here(profile: Profile) -> Door:
 
         return FUNCTIONS[name](argument)
 
-    return Door(profile=profile, ask=ask)
+    return Door(profile=replace(profile, shared=absolute(profile.shared)), ask=ask)
+
+
+def absolute(folder: str) -> str:
+    """Return a folder of this machine as the site's contact tells it: with the home folder in `~`'s place."""
+    return str(Path(folder).expanduser()) if folder.startswith("~") else folder
 
 
 def open(shell: Shell, profile: Profile, tools: str, shared: str | None = None) -> Door:

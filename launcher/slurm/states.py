@@ -43,8 +43,8 @@ class Look:
 
 def look(ledger: Ledger, door: Door) -> Look:
     """Ask a site where the points that were submitted there are: one call. What it doesn't say is `unknown`."""
-    ours = tuple(one for one in ledger.submissions if one.site == door.site)
-    current = {point: (one, task) for point, (one, task) in ledger.tasks.items() if one.site == door.site}
+    ours = tuple(one for one in ledger.submissions if door.owns(one))
+    current = {point: (one, task) for point, (one, task) in ledger.tasks.items() if door.owns(one)}
     if not current:
         return Look(seen={})
     tokens = {one.token: ledger.job(one) for one in ours if is_current(one, current)}

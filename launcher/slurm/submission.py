@@ -113,7 +113,7 @@ def drafts(ledger: Ledger, plan: Plan, indices: Iterable[int], door: Door, who: 
         max_parallel=plan.max_parallel,
     )
     made: list[Submission] = []
-    last = last_of_lanes(ledger, door.site)
+    last = last_of_lanes(ledger, door)
     lanes = len(last)
     for offset, array in enumerate(arrays):
         array = in_lanes(array, offset, last, lanes)
@@ -135,9 +135,9 @@ def drafts(ledger: Ledger, plan: Plan, indices: Iterable[int], door: Door, who: 
     return made
 
 
-def last_of_lanes(ledger: Ledger, site: str) -> dict[int | None, Submission]:
+def last_of_lanes(ledger: Ledger, door: Door) -> dict[int | None, Submission]:
     """Return what each lane ends with, so that `max_parallel` also holds for what is submitted later."""
-    return {one.lane: one for one in ledger.submissions if one.lane is not None and one.site == site}
+    return {one.lane: one for one in ledger.submissions if one.lane is not None and door.owns(one)}
 
 
 def in_lanes(array: Array, offset: int, last: Mapping[int | None, Submission], lanes: int) -> Array:
@@ -153,12 +153,17 @@ def intended(
 ) -> Ledger:
     """Write intents for these points, but for those that have one without an answer, or got one since `known`."""
     wanted = list(indices)
-    while left := [point for point in wanted if point not in covered(ledger, known)]:
+    while left := uncovered(wanted, ledger, known):
         for one in drafts(ledger, plan, left, door, who):
             if not ledgers.intend(store, ledger.sweep, one):
                 break  # somebody else submits, too: what they have intended is seen now
         ledger = ledgers.read(store, ledger.sweep)
     return ledger
+
+
+def uncovered(wanted: Iterable[int], ledger: Ledger, known: Ledger) -> list[int]:
+    have = covered(ledger, known)
+    return [point for point in wanted if point not in have]
 
 
 def covered(ledger: Ledger, known: Ledger) -> frozenset[int]:
@@ -177,7 +182,7 @@ def carry_out(
     """Place what has no answer, and write the answers; halve what is too big, and place that."""
     report, tried = Report(), set[str]()
     for _ in range(DEEPEST):
-        left = [one for one in ledger.open if one.site == door.site and one.token not in tried]
+        left = [one for one in ledger.open if door.owns(one) and one.token not in tried]
         if not left:
             break
         outcomes = ask_to_place(door, requests(ledger, left, writer, cancelled))
@@ -190,7 +195,7 @@ def carry_out(
             break
         ledger = ledgers.bear(store, ledgers.read(store, ledger.sweep))
     elsewhere = "it was meant for another site, and is looked after from there"
-    others = tuple((one, elsewhere) for one in ledger.open if one.site != door.site)
+    others = tuple((one, elsewhere) for one in ledger.open if not door.owns(one))
     return replace(report, unknown=(*report.unknown, *others))
 
 
