@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -300,3 +301,12 @@ def test_an_old_point_with_the_same_digest_is_not_run_again(store: Store, slurm:
     store.create(keys.point(old.group, old.digests[0]), old.runs[0].encode())
     assert submit(store, new).sent == (1, 2)
     assert submit(store, made(3, entropy=b"late").numbered(2)).sent == (0, 1, 2), "again means again"
+
+
+def test_ten_thousand_points_are_no_pause(store: Store, slurm: Slurm) -> None:
+    plan = made(10_000)
+    begun = time.process_time()
+    assert placed(submit(store, plan, max_array=10_001)) == 10_000
+    found = submit(store, plan)
+    assert found.sent == () and found.before.counts == {"queued": 10_000}
+    assert time.process_time() - begun < 8, "what grows with the square of the points takes a minute"
