@@ -85,7 +85,8 @@ TABLE = [
     ("killed", "gone", True, "killed", True),
     ("killed", "running", True, "running", False),
     ("killed", "pending", True, "queued", False),
-    ("killed", None, True, "killed", False),
+    ("killed", None, True, "unknown", False),  # it may be about to be requeued
+    ("killed", "completing", True, "running", False),
     ("refused", "gone", True, "refused", True),
     ("failed", None, False, "failed", True),  # it ran elsewhere, by hand
 ]

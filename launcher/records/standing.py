@@ -137,7 +137,7 @@ def judged(told: Brief | None, sight: Sight | None, sent: bool, held: bool, canc
     if held and (told is None or told.state in BAD):
         state, reason = "waiting", None if told is None else f"to run again, after it was {told.state}: {told.reason}"
     else:
-        state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight)
+        state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight, sent)
     if cancelled and (state in (*BAD, "waiting") or (word == "gone" and state != "succeeded")):
         return "cancelled", reason if state in BAD else None
     return state, reason
@@ -156,13 +156,18 @@ def unbegun(word: str, sight: Sight | None, sent: bool) -> tuple[str, str | None
     return "unknown", (sight.reason if sight else None) or "it was submitted, and the scheduler does not answer"
 
 
-def begun(told: Brief, word: str, sight: Sight | None) -> tuple[str, str | None]:
+def begun(told: Brief, word: str, sight: Sight | None, sent: bool) -> tuple[str, str | None]:
     """Judge a point by its run, which has not succeeded."""
     if told.state in ("failed", "killed", "refused"):
         if word == "pending":
             return "queued", f"again, after it was {told.state}: {told.reason}"
-        if word == "running" and told.state == "killed":
+        if word in ("running", "completing") and told.state == "killed":
             return "running", f"its task is not over, after it was killed: {told.reason}"
+        if word == "unknown" and sent and told.state == "killed":
+            return (
+                "unknown",
+                f"its last attempt was killed ({told.reason}), and the scheduler does not say what follows",
+            )
         return told.state, told.reason
     if word == "pending":
         return "queued", "again" if sight is None or not sight.reason else f"again; {sight.reason}"
