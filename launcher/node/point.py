@@ -23,7 +23,6 @@ from launcher.node.stopping import Stopped, Stopping
 from launcher.node.task import Task
 from launcher.node.told import TEMPORARY, Outcome
 from launcher.profiles.places import Places
-from launcher.records.sweeps import cancelled
 from launcher.store import keys
 from launcher.target import architecture
 from launcher.target.model import Ending, StillRunning, Work
@@ -72,10 +71,17 @@ class Point:
 
     def standing(self) -> Outcome | None:
         """Return why nothing is to be done, or None."""
-        if self.index in cancelled(self.store, self.order.sweep):
+        if self.is_cancelled():
             return Outcome(decision="done", why="it was cancelled", run=self.run)
         record = self.record()
         return deciding.standing(record, self.order.token, self.job.retries) if record else None
+
+    def is_cancelled(self) -> bool:
+        if not self.store.exists(keys.cancelled(self.order.sweep)):
+            return False
+        from launcher.records.sweeps import cancelled  # it brings much along, and most sweeps need it never
+
+        return self.index in cancelled(self.store, self.order.sweep)
 
     def record(self) -> Record | None:
         try:
