@@ -21,6 +21,7 @@ from launcher.store.access import Access
 from launcher.store.objects import Store
 from tests import chain_sweep
 from tests.clusters import Cluster, wait_until
+from tests.object_stores import ObjectStore
 
 PROGRAM = [sys.executable, "-m", "launcher"]
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ class Site:
     home: Path
     cache: Path
     place: str  # URL of the store
-    environment: Mapping[str, str] = field(default_factory=dict)
+    bucket: ObjectStore | None = None  # who that is, where it is no folder
     target: Mapping[str, Any] = field(default_factory=dict)  # further keys of the target
 
     def __post_init__(self) -> None:
@@ -80,7 +81,8 @@ class Site:
     @property
     def env(self) -> dict[str, str]:
         own = {"XDG_CONFIG_HOME": str(self.home / "config"), "LAUNCHER_CACHE": str(self.cache), "NO_COLOR": "1"}
-        return {**self.cluster.environment, "PYTHONPATH": str(ROOT), **own, **self.environment}
+        bucket = self.bucket.environment if self.bucket else {}
+        return {**self.cluster.environment, "PYTHONPATH": str(ROOT), **own, **bucket}
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
@@ -101,7 +103,10 @@ class Site:
 
     @property
     def store(self) -> Store:
-        return stores.open(Access(self.place))
+        bucket = self.bucket
+        if bucket is None:
+            return stores.open(Access(self.place))
+        return stores.open(Access(bucket.url, bucket.settings), lambda: bucket.credentials)
 
     def experiment(
         self, name: str, starts: Sequence[int], *, steps: int = 12, pause: float = 0.5, sweep: str = "", more: str = "",

@@ -10,13 +10,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher import records
 from launcher.cache import Cache
-from tests.clusters import Cluster, wait_until
+from tests.clusters import Cluster, started, wait_until
 from tests.object_stores import ObjectStore, moto, new_bucket
 from tests.trials import Site, Watcher, container, host_side, must_have_ended_well
 
@@ -47,13 +48,14 @@ def far_site(
 ) -> Site:
     """A site whose store is that bucket."""
     home = tmp_path_factory.mktemp("far-site")
-    return Site(cluster=cluster, home=home, cache=shared_cache.root, place=bucket.url, environment=bucket.environment)
+    return Site(cluster=cluster, home=home, cache=shared_cache.root, place=bucket.url, bucket=bucket)
 
 
 @pytest.fixture(autouse=True)
 def mended(cluster: Cluster) -> Iterator[None]:
     """Leave a cluster behind that the next test can use."""
     yield
+    cluster.start("slurmdbd")
     cluster.slurm("scancel", "-u", "root", check=False)
     cluster.ready()
 
@@ -151,6 +153,7 @@ def preempt(trial: Trial) -> None:
 
 NEXT = "goes on in the next attempt"
 SAME = "goes on as it was"
+EITHER = "goes on as it was, or in the next attempt"
 FAULTS: list[tuple[Fault, str]] = [
     (kill_container, NEXT),
     (kill_host_side, NEXT),
@@ -160,6 +163,7 @@ FAULTS: list[tuple[Fault, str]] = [
     (requeue, NEXT),
     (preempt, NEXT),
     (power_off, NEXT),
+    (lose_slurmd, EITHER),
 ]
 
 
@@ -183,6 +187,75 @@ def test_a_run_outlives(site: Site, fault: Fault, then: str) -> None:
     with underway(site, fault.__name__.replace("_", "-")) as trial:
         fault(trial)
     many = len(trial.attempts())
-    assert many == 1 if then == SAME else many >= 2, f"{many} attempts"
-    if fault is stop_database:
-        site.cluster.start("slurmdbd")
+    assert {SAME: many == 1, NEXT: many >= 2, EITHER: many >= 1}[then], f"{many} attempts"
+
+
+def test_a_run_outlives_a_node_that_is_cut_off_and_runs_on(far_site: Site) -> None:
+    """The node computes on, and finds out that the run is another's when it can ask again."""
+    with underway(far_site, "cut-off", steps=30) as trial:
+        first, node = trial.attempts()[-1].attempt, trial.cluster.node(trial.node)
+        node.cut()
+        try:
+            wait_until(lambda: trial.attempts()[-1].attempt > first, 120, "the run is begun again elsewhere")
+            wait_until(lambda: trial.attempts()[-1].claim, 120, "the next attempt has taken the run")
+        finally:
+            node.join()
+    assert trial.attempts()[0].state != "succeeded"
+    assert {(one.scheduler or {}).get("node") for one in trial.attempts()} > {node.name}
+
+
+def test_a_run_outlives_a_minute_without_the_store(far_site: Site) -> None:
+    with underway(far_site, "no-store") as trial:
+        trial.cluster.call("cut", "host")  # neither the store nor this client can be reached
+        try:
+            time.sleep(60)
+        finally:
+            trial.cluster.call("join", "host")
+    assert len(trial.attempts()) == 1
+
+
+def test_a_full_shared_folder_stops_nothing_that_runs(far_site: Site) -> None:
+    cluster = far_site.cluster
+    base = next(BASES)
+    waiting = far_site.experiment("waiting", [base], steps=2)
+    with underway(far_site, "full", steps=20):
+        fill(cluster)
+        try:
+            process = far_site.start("submit", str(waiting), "--on", "cluster")
+            _, err = process.communicate(timeout=120)
+            time.sleep(5)
+        finally:
+            cluster.resize(FULL)
+        assert process.returncode == 73, err.decode()
+        assert "no room in" in err.decode(), err.decode()
+    sweep = far_site.submit(waiting)
+    far_site.wait(sweep)
+    must_have_ended_well(far_site, sweep, [base], steps=2)
+
+
+def fill(cluster: Cluster) -> None:
+    """Let the shared folder have no room but for what it holds."""
+    held = os.statvfs(cluster.shared)
+    cluster.resize((held.f_blocks - held.f_bfree) * held.f_frsize)
+
+
+def test_a_run_outlives_its_time_limit_three_times(site: Site) -> None:
+    with underway(site, "limited", steps=120, pause=1.0, resources=", time: 1m") as trial:
+        pass
+    causes = [(one.parted or {}).get("cause") for one in trial.attempts()]
+    assert causes.count("time limit") >= 3, causes
+
+
+def test_a_run_outlives_where_nothing_is_accounted(
+    shared_cache: Cache, apptainer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """There is no slurmdbd at all; sacct answers nothing."""
+    with started("--nodes", "1", "--no-accounting", apptainer=apptainer) as alone:
+        home, place = tmp_path_factory.mktemp("alone"), str(alone.shared / "store")
+        site = Site(cluster=alone, home=home, cache=shared_cache.root, place=place)
+        with underway(site, "alone") as trial:
+            kill_host_side(trial)
+            wait_until(lambda: len(trial.attempts()) == 2, 90, "the next attempt")
+            trial.site.wait_for_step(trial.runs[0], 6)
+            requeue(trial)
+        assert len(trial.attempts()) >= 3
