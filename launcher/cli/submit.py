@@ -208,6 +208,8 @@ def of_report(told: Report) -> list[str]:
 
 def next_command(done: Done) -> str:
     sweep, store = done.before.plan.sweep, done.store
+    if done.report is None and done.before.of("cancelled"):
+        return f"next: launcher retry {sweep}{store} takes up what was cancelled"
     if done.report is None and all(point.state == "succeeded" for point in done.before.points):
         return f"next: launcher table {sweep}{store}"
     return f"next: launcher status {sweep}{store}, launcher wait {sweep}{store}"
