@@ -41,13 +41,16 @@ else
     launcher_child=$!
 fi
 
-# A signal ends `wait` with more than 128 while its process goes on.
-wait "$launcher_child"
-launcher_code=$?
-while kill -0 "$launcher_child" 2>/dev/null; do
-    wait "$launcher_child"
-    launcher_code=$?
-done
+# A signal ends `wait` with more than 128 while its process goes on, or has just ended; 127 tells of no process at all.
+launcher_wait() {
+    wait "$launcher_child" 2>/dev/null
+    set -- "$?"
+    [ "$1" -eq 127 ] || launcher_code=$1
+}
+launcher_code=127
+launcher_wait
+while [ "$launcher_code" -gt 128 ] && kill -0 "$launcher_child" 2>/dev/null; do launcher_wait; done
+[ "$launcher_code" -le 128 ] || launcher_wait
 while launcher_alive; do sleep 0.2; done
 rm -f "$launcher_pid"
 
@@ -62,8 +65,8 @@ if [ -n "$launcher_lost" ] && [ -z "$launcher_ending" ]; then
     echo "killed with code $launcher_code" >>"$launcher_killed"
     if [ "$(wc -l <"$launcher_killed")" -le 5 ] && scontrol requeue "$launcher_job"; then
         echo "launcher: the host side of this task was killed (code $launcher_code): it is queued again" >&2
-        sleep 60 >/dev/null 2>&1 & # Slurm ends this script, and says so by TERM
-        wait "$!"
+        # Slurm ends this script, and says so by TERM.
+        for launcher_second in $(seq 60); do [ -n "$launcher_ending" ] || sleep 1; done
         exit "$launcher_code"
     fi
     echo "launcher: the host side of this task was killed (code $launcher_code), and can't be queued again;" \
