@@ -85,6 +85,14 @@ def test_what_follows(record: Record, seen: Seen, decision: str, kind: str | Non
     assert (found.code == 0) == (decision == "done")
 
 
+def test_nothing_is_decided_for_somebody_elses_attempt() -> None:
+    """A node that was cut off comes back when the next attempt runs elsewhere."""
+    found = deciding.taken(run(LOST, LOST), 1)
+    assert found is not None
+    assert (found.decision, found.kind, found.attempt) == ("hold", "superseded", 1)
+    assert deciding.taken(run(LOST), 1) is None
+
+
 def test_retries_count_for_one_submission() -> None:
     failed = {"state": "failed", "code": 3, "cause": "command"}
     assert decide(run(failed), Seen(), token="t", retries=1).decision == "again"

@@ -53,6 +53,16 @@ def decide(record: Record, seen: Seen, *, token: str, retries: int = 0) -> Outco
     return failed(record, "command", last.reason or "the command failed", token, retries)
 
 
+def taken(record: Record, number: int) -> Outcome | None:
+    """Return what follows where a later attempt than ours is there: nothing from here. It is somebody else's, on
+    another node perhaps, while this one was cut off; to write a word into it would end it."""
+    later = record.attempts[-1].attempt
+    if later == number:
+        return None
+    why = f"attempt {later} has the run"
+    return Outcome(decision="hold", kind="superseded", why=why, code=TEMPORARY, run=record.run, attempt=number)
+
+
 def outcome(record: Record, decision: str, kind: str, why: str, code: int = TEMPORARY) -> Outcome:
     attempt = record.attempts[-1].attempt
     return Outcome(decision=decision, kind=kind, why=why, code=code, run=record.run, attempt=attempt)  # type: ignore[arg-type]

@@ -107,7 +107,8 @@ class Point:
             return self.gave_way()
         fallen = self.leader.fallen if self.leader else None
         seen = Seen(asked=self.asked(), memory=memory.since(before), fallen=fallen, tries=self.tries)
-        found = deciding.decide(record, seen, token=self.order.token, retries=self.job.retries)
+        found = deciding.taken(record, number)
+        found = found or deciding.decide(record, seen, token=self.order.token, retries=self.job.retries)
         if record.complete:
             process.discard()
         self.part(found)
@@ -128,7 +129,7 @@ class Point:
         if record is None or isinstance(error, Stopped) or not isinstance(error, TargetError | DiskFullError):
             raise error
         log.warning("%s", error)
-        found = deciding.onward(record, "refused", why)
+        found = deciding.taken(record, number) or deciding.onward(record, "refused", why)
         self.part(found)
         return found
 
