@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from launcher.cli.listing import age, duration, number, one_line, print_table
+from launcher.cli.listing import age, number, one_line, print_table
 from launcher.cli.ls import metrics, short
 from launcher.cli.output import print_text
 
@@ -123,7 +123,3 @@ def line(point: Stand) -> dict[str, Any]:
     same = {name: getattr(told, name) for name in ("queued", "started", "ended", "duration_s", "complete")}
     place = {"point": point.index, "run": point.run, "state": point.state, "reason": point.reason, "by": point.by}
     return {**place, "attempts": told.attempt, "params": dict(told.params), **same}
-
-
-def took(seconds: float | None) -> str:
-    return duration(seconds)

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -197,9 +197,3 @@ def to_do(found: Standing, *, cancelled: bool = False) -> tuple[int, ...]:
 def failed(found: Standing) -> tuple[int, ...]:
     """Return the points that `retry --failed` sends: those that came to a bad end, and those that were lost."""
     return tuple(point.index for point in found.points if point.state in BAD and point.live is False)
-
-
-def chosen(found: Standing, runs: Sequence[str]) -> tuple[int, ...]:
-    """Return the points of some runs of a plan."""
-    wanted = set(runs)
-    return tuple(index for index, run in enumerate(found.plan.runs) if run in wanted)
