@@ -34,8 +34,9 @@ WORKER_MB = 3000  # what one process and all that it starts may need at once
 
 def room(path: str) -> str:
     """Return what must stay in one process: a file, and all that share the cluster that stays as it is."""
-    stem = PurePosixPath(path).stem
-    return "slurm" if stem.startswith("test_slurm_") and stem not in LONG else path
+    place = PurePosixPath(path)
+    cluster = place.parent.name == "services" and place.stem.startswith("test_slurm_") and place.stem not in LONG
+    return "slurm" if cluster else path
 
 
 @pytest.hookimpl(optionalhook=True)
