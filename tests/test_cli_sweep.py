@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -292,6 +293,25 @@ def test_a_target_that_this_machine_does_not_know_is_unknown(
     shutil.rmtree(tmp_path / "config")
     assert counts(capsys, plan, 3) == {"unknown": 2}
     assert json.loads(told(capsys, "table", plan.sweep, "--json"))[0]["state"] == "unknown"
+
+
+def test_setup_comes_before_every_question_on_the_login_node_itself(
+    store: Store,
+    slurm: Slurm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = made(2)
+    submit(store, plan)
+    module = f'setup = ["export PATH={tmp_path}/bin:$PATH"]\npython = "{sys.executable}"\n'
+    (tmp_path / "config" / "launcher" / "targets" / "lab.toml").write_text(
+        TARGET.format(shared=tmp_path / "shared") + module
+    )
+    monkeypatch.setenv("PATH", os.environ["PATH"].partition(":")[2])
+    assert counts(capsys, plan, 3) == {"queued": 2}
+    told(capsys, "cancel", plan.sweep)
+    assert slurm.queue.with_name("queue.cancelled").read_text() == "101\n"
 
 
 def test_an_old_point_with_the_same_digest_is_not_run_again(store: Store, slurm: Slurm) -> None:

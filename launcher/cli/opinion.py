@@ -73,11 +73,14 @@ def entered(name: str, shell: Shell | None = None) -> Iterator[Door]:
 
 @contextlib.contextmanager
 def opened(profile: Profile, shell: Shell | None = None) -> Iterator[Door]:
-    """Give the door to a site: this machine, or a login node that gets launcher's tools if it lacks them."""
+    """Give the door to a site: this machine, or one that gets launcher's tools if it lacks them.
+
+    This machine needs them too where lines of `setup` come first: a process of its own runs after those.
+    """
     from launcher import remote
     from launcher.slurm import door as doors
 
-    if profile.host is None:
+    if profile.host is None and not profile.setup:
         yield doors.here(profile)
         return
     from launcher.cache import Cache
