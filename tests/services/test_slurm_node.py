@@ -196,14 +196,15 @@ def test_a_container_sees_the_gpus_that_slurm_gave(submit: Submit) -> None:
 
 
 def test_packed_points_are_steps_of_one_task(submit: Submit) -> None:
-    script = COUNTING.replace("{steps}", "4")
-    sent = submit(Wish(script=script, points=4, pack=2, resources=Resources(cpus=1)))
+    script = COUNTING.replace("{steps}", "10")
+    sent = submit(Wish(script=script, points=6, pack=4, resources=Resources(cpus=1)))
     sent.wait()
-    records = [sent.record(point) for point in range(4)]
-    assert [record.state for record in records] == ["succeeded"] * 4, sent.output(0) + sent.output(1)
-    assert len({(record.scheduler or {})["job"] for record in records}) == 2
-    assert str(records[0].started) < str(records[1].ended)
-    assert str(records[1].started) < str(records[0].ended)
+    records = [sent.record(point) for point in range(6)]
+    assert [record.state for record in records] == ["succeeded"] * 6, sent.output(0) + sent.output(1)
+    tasks = [(record.scheduler or {})["job"] for record in records]
+    assert len(set(tasks[:4])) == len(set(tasks[4:])) == 1 and tasks[0] != tasks[4]
+    begun, ended = max(str(one.started) for one in records[:4]), min(str(one.ended) for one in records[:4])
+    assert begun < ended, "the four run at once"
 
 
 def test_two_nodes_run_one_attempt(submit: Submit) -> None:
