@@ -225,3 +225,23 @@ def test_two_nodes_run_one_attempt(submit: Submit) -> None:
     record = sent.record()
     assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1), sent.output()
     assert sent.site.store.get(keys.output(record.run, 1, "said")) == b"hello"
+
+
+def test_two_nodes_make_way_for_their_time_limit_and_go_on(submit: Submit, cluster: Cluster) -> None:
+    script = (
+        "import os, time\n"
+        "if os.environ['NODE_RANK'] != '0':\n"
+        "    print('other', os.environ['LAUNCHER_ATTEMPT'], flush=True)\n"
+        "    time.sleep(600)\n"
+    ) + COUNTING.replace("{steps}", "16")
+    sent = submit(Wish(script=script, resources=Resources(nodes=2)), more=("--nodes=2",))
+    sent.says("from 0")
+    sent.says("other 1")
+    time.sleep(2)
+    cluster.slurm("scancel", "--signal=USR2", sent.job)  # what Slurm sends to all steps before the limit
+    sent.wait()
+    record = sent.record()
+    assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 2), sent.output()
+    assert (record.attempts[0].parted or {})["cause"] == "time limit"
+    assert record.attempts[1].restored is not None
+    assert "other 2" in sent.output()
