@@ -63,7 +63,12 @@ if [ "$launcher_pack" -gt 1 ]; then
 else
     # Since 22.05 srun does not take this over from sbatch by itself (srun(1), --cpus-per-task).
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-    srun --unbuffered --kill-on-bad-exit=1 --nodes="$launcher_nodes" --ntasks="$launcher_nodes" --ntasks-per-node=1 \
+    # A bad end ends the other nodes' tasks, where there are others. Not otherwise: a node that was cut off and comes back
+    # knows the step by the number that it has on the node where it runs now, and would end it there.
+    launcher_bad=1
+    [ "$launcher_nodes" -gt 1 ] || launcher_bad=0
+    srun --unbuffered --kill-on-bad-exit="$launcher_bad" \
+        --nodes="$launcher_nodes" --ntasks="$launcher_nodes" --ntasks-per-node=1 \
         sh -c '[ "${SLURM_PROCID:-0}" != 0 ] || echo "$$" >"$1"; shift; exec "$@"' sh \
         "$launcher_pid" "$launcher_python" -I -u -m launcher.node "$launcher_order" &
     launcher_child=$!
