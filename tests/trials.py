@@ -144,7 +144,9 @@ class Site:
         """Return what a person would look at when something went wrong."""
         told = [self.call("status", sweep, "--store", self.place, codes=(0, 1, 3))]
         told.append(self.cluster.slurm("squeue", "-a", check=False))
-        for log in sorted((self.cluster.shared / "launcher" / "sweeps" / sweep).glob("*/*.out")):
+        folders = (self.cluster.shared / "launcher" / "sweeps" / sweep).glob("*/")
+        newest = max(folders, key=lambda folder: folder.stat().st_mtime, default=self.home)
+        for log in sorted(newest.glob("*.out"))[:5]:
             told.append(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
         return "\n".join(told)[-12000:]
 
@@ -213,8 +215,8 @@ def must_have_ended_well(site: Site, sweep: str, starts: Sequence[int], *, steps
     attempts of a run wrote at the same time. Returns the records by start."""
     plan = site.plan(sweep)
     found = {}
-    for run, params in zip(plan.runs, map(plan.params, range(len(plan.runs))), strict=True):
-        start = params["start"]
+    for index, run in enumerate(plan.runs):
+        start = {**plan.shared.params, **plan.params(index)}["start"]
         record = records.load(site.store, run)
         assert record.state == "succeeded", f"{run}: {record.state}, {record.reason}\n{site.told(sweep)}"
         assert record.complete, f"{run}: {record.missing}"
