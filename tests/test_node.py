@@ -20,6 +20,7 @@ from launcher.cache import Cache
 from launcher.cli.show import attempt, slurm
 from launcher.image.oci import Image
 from launcher.node import order as orders
+from launcher.records import logs
 from launcher.spec.model import Resources
 from launcher.store import keys
 from launcher.store.access import Access
@@ -317,16 +318,23 @@ def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
     assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1)
     outputs = [one.store.get(keys.output(record.run, 1, rank)).decode() for rank in "01"]
     assert outputs == ["node1 12100 2 2 0", "node1 12100 2 2 1"]
+    lines = sorted(line.data.strip() for line in logs.read(one.store, record.run))
+    assert lines == [b"[node 1] rank 1", b"rank 0"], "what all nodes print is the run's log"
 
 
 def test_a_node_whose_command_fails_ends_the_attempt(site: Make) -> None:
-    script = "import os, sys, time\ntime.sleep(1)\nsys.exit(9) if os.environ['NODE_RANK'] == '1' else time.sleep(60)\n"
+    script = (
+        "import os, sys, time\ntime.sleep(1)\n"
+        "if os.environ['NODE_RANK'] == '1': sys.stderr.write('this is why'); sys.exit(9)\n"
+        "time.sleep(60)\n"
+    )
     one = site(Wish(script=script, resources=Resources(nodes=2)))
     follower, leader = (one.start(**rank_of(rank)) for rank in (1, 0))
     said, _ = leader.communicate(timeout=60)
     follower.communicate(timeout=60)
     assert one.told()["decision"] == "failed", said.decode()
     assert "node2 (node 1) ended with code 9" in one.told()["why"]
+    assert [line.data for line in logs.read(one.store, one.plan.runs[0])] == [b"[node 1] this is why"]
 
 
 def test_an_order_survives_its_trip(site: Make) -> None:

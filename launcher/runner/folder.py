@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def prepare(attempt: Attempt) -> None:
     """Make the folders, empty, and params.json. Raises OSError."""
     forget_older(attempt)
-    for name in ("outputs", "checkpoints", "metrics.jsonl", "missing.json", "frameworks.jsonl"):
+    for name in ("outputs", "checkpoints", "metrics.jsonl", "missing.json", "frameworks.jsonl", "others"):
         put_aside(attempt, name)
-    for name in ("outputs", "checkpoints", "spool"):
+    for name in ("outputs", "checkpoints", "spool", *(["others"] if attempt.nodes > 1 else [])):
         os.makedirs(attempt.path(name), exist_ok=True)
     with open(attempt.path("params.json"), "w", encoding="utf-8") as stream:
         json.dump(attempt.job.get("params", {}), stream, indent=1, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """The runner on the other nodes of an attempt: the same command with the same folder, started after the leader's.
 
 Nothing is claimed, stored or recorded here: one runner of an attempt does that, on its first node. The folder
-lies where all of them see it, so checkpoints and outputs of every node are the leader's to ship.
+lies where all of them see it, so checkpoints, outputs and output of every node are the leader's to ship.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from launcher.runner import command
 from launcher.runner.clock import say
 from launcher.runner.environment import command_environment
+from launcher.runner.others import Left
 from launcher.runner.signals import Signals
 from launcher.runner.tee import Tee
 
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 
 GOING = "going"
 LOOK_S = 0.1
-
-
-class Nowhere:
-    """Stands for the spool of logs: what the command prints is passed on, and kept by whoever started this node."""
-
-    size, age_s = 0, 60.0
-
-    def add(self, records: bytes, now: float) -> None:
-        return
-
-    def tick(self, now: float) -> None:
-        return
 
 
 def tell(attempt: Attempt) -> None:
@@ -55,7 +44,7 @@ def run(attempt: Attempt) -> int:
         say(e.reason)
         return e.code
     signals.watch(child)
-    tee = Tee(child, Nowhere(), signals)
+    tee = Tee(child, Left(attempt), signals)
     try:
         code, _ = command.exit_of(tee.until_end())
         tee.drain(attempt.times["left_s"])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from launcher.runner.attempt import Attempt
     from launcher.runner.keeper import Keeper
+    from launcher.runner.others import Gathering
     from launcher.runner.standing import Standing
 
 NOT_SUPERVISED = 125
@@ -79,6 +80,13 @@ def tell_followers(attempt: Attempt) -> None:
     following.tell(attempt)
 
 
+def gathering(spool: Spool, attempt: Attempt) -> Gathering:
+    """Return the spool with what the other nodes' commands print."""
+    from launcher.runner import others
+
+    return others.Gathering(spool, attempt)
+
+
 def resume(attempt: Attempt, outbox: Outbox, signals: Signals) -> Standing:
     """Claim the run and bring back its newest whole checkpoint. Raises AttemptError."""
     from launcher.runner import standing
@@ -120,17 +128,20 @@ class Supervisor:
             if self.attempt.nodes > 1:
                 tell_followers(self.attempt)
             self.started(child.pid)
-            tee = Tee(child, self.spool, self.signals)
-            code = self.watch(child, tee)
+            code = self.watch(child)
         self.spool.rotate()
         self.flush()
         return code
 
-    def watch(self, child: command.Command, tee: Tee) -> int:
+    def watch(self, child: command.Command) -> int:
         """Pass output on until the command has ended, and clean up behind it."""
         try:
+            others = gathering(self.spool, self.attempt) if self.attempt.nodes > 1 else None
+            tee = Tee(child, others or self.spool, self.signals)
             code = self.ended(*command.exit_of(tee.until_end()))
             tee.drain(self.attempt.times["left_s"])
+            if others:
+                others.look(time.monotonic())
         except BaseException:  # a bug here must not leave the command alone
             child.send(signal.SIGKILL)
             raise

@@ -13,7 +13,7 @@ from launcher.runner.logs import Lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from launcher.runner.following import Nowhere
+    from launcher.runner.others import Gathering, Left
     from launcher.runner.signals import Signals
     from launcher.runner.spool import Spool
 
@@ -23,7 +23,7 @@ READ_BYTES = 256 << 10
 class Tee:
     """The main loop's eyes: reads until the command has ended."""
 
-    def __init__(self, child: Command, spool: Spool | Nowhere, signals: Signals) -> None:
+    def __init__(self, child: Command, spool: Spool | Gathering | Left, signals: Signals) -> None:
         self.child, self.spool, self.signals = child, spool, signals
         self.lines = {child.stdout: Lines("stdout"), child.stderr: Lines("stderr")}
         self.own = {child.stdout: 1, child.stderr: 2}
