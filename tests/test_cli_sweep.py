@@ -21,6 +21,8 @@ from launcher.cache import Cache
 from launcher.cli import invoke
 from launcher.cli.errand import Done, Errand
 from launcher.cli.sending import Sent, at
+from launcher.cli.submit import code
+from launcher.errors import TargetError
 from launcher.job import to_json as job_json
 from launcher.job.sweeps import Plan
 from launcher.profiles import load
@@ -37,6 +39,7 @@ from tests.test_standing import made
 SBATCH = """#!/bin/sh
 for script; do :; done
 [ ! -e "{queue}.full" ] || {{ echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }}
+[ ! -e "{queue}.refuses" ] || {{ echo "sbatch: error: Batch job submission failed: {refusal}" >&2; exit 1; }}
 id=$(($(cat "{queue}.last" 2>/dev/null || echo 100) + 1)); echo $id >"{queue}.last"
 name=$(sed -n 's/^#SBATCH --job-name=//p' "$script" | tr -d "'\\"")
 array=$(sed -n 's/^#SBATCH --array=\\([0-9-]*\\).*/\\1/p' "$script")
@@ -50,6 +53,7 @@ case "$*" in *"%A|%j"*) cut -d"|" -f1,3 "{queue}" ;; *) cat "{queue}" ;; esac
 SCANCEL = """#!/bin/sh
 echo "$@" >>"{queue}.cancelled"
 """
+REFUSAL = "Requested node configuration is not available"
 TARGET = '[target]\nshared = "{shared}"\npartition = "main"\n'
 
 
@@ -62,7 +66,7 @@ class Slurm:
         (folder / "bin").mkdir()
         for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL}.items():
             program = folder / "bin" / name
-            program.write_text(text.format(queue=self.queue))
+            program.write_text(text.format(queue=self.queue, refusal=REFUSAL))
             program.chmod(0o755)
 
     @property
@@ -245,6 +249,37 @@ def test_what_does_not_fit_waits_and_is_gone_on_with(
     assert "QOSMaxSubmitJobPerUserLimit" in str(done.report.limit)
     assert invoke(["wait", plan.sweep, "--timeout", "1s"]) == 3
     assert len(slurm.jobs) == 2, "waiting has submitted it"
+
+
+def test_what_slurm_refuses_is_told_and_waited_for_by_nobody(
+    store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = made(3)
+    slurm.mark("refuses")
+    done = submit(store, plan)
+    assert placed(done) == 0 and code(done) == TargetError.exit_code
+    assert counts(capsys, plan, 1) == {"refused": 3}
+    assert REFUSAL in told(capsys, "status", plan.sweep, code=1)
+    told(capsys, "wait", plan.sweep, code=1)
+    told(capsys, "retry", plan.sweep, code=69)
+
+    slurm.mark("refuses", on=False)
+    told(capsys, "retry", "--failed", plan.sweep)
+    assert counts(capsys, plan, 3) == {"queued": 3}
+    slurm.is_empty()
+    slurm.mark("refuses")
+    run(store, plan, range(3), 1)
+    told(capsys, "retry", plan.sweep, code=69)
+    assert counts(capsys, plan, 1) == {"failed": 3}, "what they came to before"
+
+
+def test_points_that_nobody_has_submitted_are_told_while_they_are_waited_for(
+    store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = sweeps.settle(store, made(2))
+    assert invoke(["wait", plan.sweep, "--timeout", "1s"]) == 3
+    assert "`launcher submit` sends it" in capsys.readouterr().err
+    assert "2 x not submitted: a submit has not come so far" in told(capsys, "status", plan.sweep, code=3)
 
 
 def test_a_table_has_a_row_for_every_point(store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def cancel(ctx: click.Context, words: tuple[str, ...], store: str | None, as_jso
     if as_json:
         print_json([facts(sweep, done) for sweep, done in found])
     for sweep, done in [] if as_json else found:
-        tell(sweep, done)
+        tell(sweep, done, " ".join(words))
     return TargetError.exit_code if any(done.complaints for _, done in found) else 0
 
 
@@ -87,9 +87,11 @@ def cancelled(store: Store, sweep: str, points: Sequence[int]) -> Cancelled:
     return with_site(done, complaints=silent)
 
 
-def tell(sweep: str, done: Cancelled) -> None:
+def tell(sweep: str, done: Cancelled, words: str) -> None:
     count = len(done.points)
-    print_text(f"{sweep}: {count} point{'s are' if count != 1 else ' is'} not wanted any more")
+    print_text(
+        f"{sweep}: {count} point{'s are' if count != 1 else ' is'} not wanted any more; what has succeeded stays"
+    )
     if done.jobs:
         print_text(f"  Slurm was told to cancel {', '.join(done.jobs)}")
     if done.beside:
@@ -97,6 +99,11 @@ def tell(sweep: str, done: Cancelled) -> None:
         print_text(f"  running on until their tasks, which have other points too, come to them: {packed}")
     for complaint in done.complaints:
         click.echo(f"warning: {complaint}", err=True)
+    if done.complaints:
+        print_text(
+            f"next: launcher cancel {words}, again, when the cluster answers: what runs there runs on until then"
+        )
+        return
     print_text(f"next: launcher status {sweep}; launcher retry {sweep} takes them up again")
 
 

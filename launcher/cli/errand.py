@@ -102,7 +102,7 @@ class Errand:
             self.opened, plan.sweep, ask=bool(ledger.submissions), shells={self.profile.name: shell}
         )
         with listed(self.place) as runs:
-            found = sweeps.read(self.opened, runs, plan, seen=opinion.seen, sent=opinion.sent, held=opinion.held)
+            found = sweeps.read(self.opened, runs, plan, opinion)
         return found, opinion
 
     def send(self, plan: Plan, shell: Shell) -> Sent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launcher.errors import LauncherError
@@ -32,6 +32,7 @@ class Opinion:
     seen: Mapping[int, Sight] | None = None
     sent: frozenset[int] = frozenset()
     held: frozenset[int] = frozenset()
+    declined: Mapping[int, str] = field(default_factory=dict)  # points that a scheduler refused, and its words
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -112,4 +113,5 @@ def of_looks(ledger: Ledger, looks: Sequence[Look]) -> Opinion:
 
     found = together(looks)
     sent = frozenset(ledger.tasks) | found.sent | found.waiting
-    return Opinion(seen=found.seen, sent=sent, held=found.waiting, targets=targets(ledger), notes=found.notes)
+    names, declined = targets(ledger), ledger.declined
+    return Opinion(seen=found.seen, sent=sent, held=found.waiting, declined=declined, targets=names, notes=found.notes)

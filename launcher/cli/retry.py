@@ -38,7 +38,7 @@ def retry(
     given: tuple[str, ...],
     store: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Run points of a SWEEP again that failed, were killed, lost or cancelled, or the RUNs that are named.
 
     They go on as the next attempts of the same runs, from their last checkpoints. What has succeeded, is queued or runs
@@ -47,7 +47,7 @@ def retry(
     from launcher.cli import execution
     from launcher.cli.cancel import chosen
     from launcher.cli.rerun import given_paths
-    from launcher.cli.submit import asked, facts, report
+    from launcher.cli.submit import asked, code, facts, report
     from launcher.records import sweeps
 
     opened, access = execution.open_store(store)
@@ -62,6 +62,7 @@ def retry(
         print_json([facts(one) for one in done])
     for one in [] if as_json else done:
         report(one, False)
+    return code(*done)
 
 
 def choosing(points: Sequence[int], whole: bool, only_failed: bool) -> Callable[[Standing], Sequence[int]]:

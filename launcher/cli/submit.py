@@ -14,7 +14,7 @@ from launcher.cli.listing import store_option
 from launcher.cli.output import json_option, print_json, print_text
 from launcher.cli.progress import choose_progress
 from launcher.cli.settings import settings
-from launcher.errors import UsageError
+from launcher.errors import TargetError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from launcher.cli.errand import Done, Drafted
@@ -49,7 +49,7 @@ def submit(
     frozen: bool,
     store: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Submit the points of SPEC (experiment.yaml) to a cluster: lock it, build its image, send what is missing there.
 
     The same spec again is the same sweep: what is done, queued or running stays, what is missing or failed is
@@ -81,10 +81,11 @@ def submit(
         )
         if dry_run:
             show(errand.drafted(preparing.foreseen(ready.plan, opened, again)), as_json)
-            return
+            return 0
         preparing.keep(ready, opened)
         done = errand.run(preparing.settled(ready.plan, opened, again))
     report(done, as_json)
+    return code(done)
 
 
 def with_words(profile: Profile, partition: str | None, account: str | None, qos: str | None) -> Profile:
@@ -155,6 +156,14 @@ def report(done: Done, as_json: bool) -> None:
         print_text(line)
 
 
+def code(*done: Done) -> int:
+    """Return the exit code: that of TargetError where Slurm refused something, of UnreachableError where it is silent."""
+    told = [one.report for one in done if one.report is not None]
+    if any(one.refused for one in told):
+        return TargetError.exit_code
+    return UnreachableError.exit_code if any(one.unknown for one in told) else 0
+
+
 def facts(done: Done) -> dict[str, Any]:
     plan, told = done.before.plan, done.report
     return {
@@ -212,4 +221,6 @@ def next_command(done: Done) -> str:
         return f"next: launcher retry {sweep}{store} takes up what was cancelled"
     if done.report is None and all(point.state == "succeeded" for point in done.before.points):
         return f"next: launcher table {sweep}{store}"
+    if done.report is not None and done.report.refused:
+        return f"next: launcher status {sweep}{store}; once it is mended, the same again submits what was refused"
     return f"next: launcher status {sweep}{store}, launcher wait {sweep}{store}"

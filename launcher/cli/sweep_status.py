@@ -62,7 +62,7 @@ def reasons(found: Standing) -> list[tuple[str, list[str]]]:
     """Say why points are queued, waiting or unknown, each reason once with how many it holds for."""
     told = []
     for state, usual in (("queued", "in the scheduler's queue"), ("waiting", WAITING), ("unknown", "no answer")):
-        counted = Counter(one_line(point.reason or usual) for point in found.of(state))
+        counted = Counter(one_line(point.reason or (UNSENT if unsent(point) else usual)) for point in found.of(state))
         lines = [f"{count} x {reason}" for reason, count in counted.most_common(REASONS)]
         more = len(counted) - REASONS
         told.append((state, [*lines, *([f"and {more} other reasons"] if more > 0 else [])]))
@@ -70,6 +70,12 @@ def reasons(found: Standing) -> list[tuple[str, list[str]]]:
 
 
 WAITING = "not submitted yet: the site takes no more jobs now, or a submit was cut short"
+UNSENT = "not submitted: a submit has not come so far, or was cut short before; the same `launcher submit` sends it"
+
+
+def unsent(point: Stand) -> bool:
+    """Tell whether nobody has meant to submit a point yet: waiting alone doesn't bring it to the scheduler."""
+    return point.state == "waiting" and point.live is False
 
 
 def what_next(found: Standing) -> str:

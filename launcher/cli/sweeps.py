@@ -138,7 +138,7 @@ def viewed(
     plan = plan or sweeps.plan(store, sweep)
     opinion = second_opinion(store, sweep, ask=not offline)
     with listed(place, offline=offline, refresh=refresh) as runs:
-        found = sweeps.read(store, runs, plan, seen=opinion.seen, sent=opinion.sent, held=opinion.held)
+        found = sweeps.read(store, runs, plan, opinion)
         yield View(standing=found, targets=opinion.targets, runs=runs, notes=opinion.notes)
 
 

@@ -153,8 +153,12 @@ class Line:
         self.drawn = False
 
     def tell(self, view: View) -> None:
+        from launcher.cli.sweep_status import UNSENT, unsent
+
         for text in view.notes:
             self.note(text)
+        if any(unsent(point) for point in view.standing.points):
+            self.note(f"some points are {UNSENT}")
         if self.live:
             counts = ", ".join(f"{count} {state}" for state, count in view.standing.counts.items())
             sys.stderr.write(f"{CLEAR_LINE}{view.plan.sweep}: {counts}")

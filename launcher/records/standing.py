@@ -3,6 +3,7 @@
 | state | means |
 | --- | --- |
 | succeeded, failed, killed, refused | the run's own events say so, and nothing is on its way that would change it |
+| refused | also: the scheduler refused its job, so that nothing of it is there |
 | running | the run says so, or the scheduler says that its task runs |
 | queued | it is in the scheduler's queue, for the first time or again |
 | waiting | it has not come to the scheduler yet: the site's limit, or a submit that was cut short |
@@ -86,14 +87,16 @@ class Known:
     """What was found out of a sweep: of the scheduler first, of the store then, so that `gone` is the last word.
 
     `seen` is None where the scheduler was not asked or did not answer; `sent` are points that some submission has,
-    `held` those of submissions that have not come to the scheduler, as far as anybody knows; `done` maps digests of
-    points to the runs that finished them.
+    `held` those of submissions that have not come to the scheduler, as far as anybody knows; `declined` are those that
+    it refused when they were last submitted, with its words; `done` maps digests of points to the runs that finished
+    them.
     """
 
     briefs: Mapping[str, Brief] = field(default_factory=dict)
     seen: Mapping[int, Sight] | None = None
     sent: Collection[int] = ()
     held: Collection[int] = ()
+    declined: Mapping[int, str] = field(default_factory=dict)
     cancelled: Collection[int] = ()
     done: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, Brief] = field(default_factory=dict)  # of runs of other sweeps that `done` names
@@ -114,6 +117,8 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
         return Stand(index=index, run=done, state="succeeded", live=live, begun=True, by=done, brief=brief)
     held = index in known.held and live is None
     state, reason = judged(told, sight, index in known.sent, held, index in known.cancelled)
+    if state == "waiting" and live is False and index in known.declined:
+        state, reason = "refused", f"the scheduler refused its job: {known.declined[index]}"
     brief = made_up(plan, index, run, state, reason) if told is None else told
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
     return Stand(index=index, run=run, state=state, reason=reason, live=live, begun=told is not None, brief=brief)
@@ -135,7 +140,7 @@ def judged(told: Brief | None, sight: Sight | None, sent: bool, held: bool, canc
         return "succeeded", None
     word = sight.state if sight else "unknown"
     if held and (told is None or told.state in BAD):
-        state, reason = "waiting", None if told is None else f"to run again, after it was {told.state}: {told.reason}"
+        state, reason = "waiting", None if told is None else f"to run again, after it {ending(told)}"
     else:
         state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight, sent)
     if cancelled and (state in (*BAD, "waiting") or (word == "gone" and state != "succeeded")):
@@ -160,7 +165,7 @@ def begun(told: Brief, word: str, sight: Sight | None, sent: bool) -> tuple[str,
     """Judge a point by its run, which has not succeeded."""
     if told.state in ("failed", "killed", "refused"):
         if word == "pending":
-            return "queued", f"again, after it was {told.state}: {told.reason}"
+            return "queued", f"again, after it {ending(told)}"
         if word in ("running", "completing") and told.state == "killed":
             return "running", f"its task is not over, after it was killed: {told.reason}"
         if word == "unknown" and sent and told.state == "killed":
@@ -177,6 +182,11 @@ def begun(told: Brief, word: str, sight: Sight | None, sent: bool) -> tuple[str,
     if word == "gone":
         return "lost", told.reason or f"the scheduler has it no more, and its run was {told.state}"
     return told.state, told.reason
+
+
+def ending(told: Brief) -> str:
+    """Say how a run ended, after "it"."""
+    return f"{'' if told.state == 'failed' else 'was '}{told.state}: {told.reason}"
 
 
 def made_up(plan: Plan, index: int, run: str, state: str, reason: str | None) -> Brief:

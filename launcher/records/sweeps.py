@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import ObjectExistsError, ObjectMissingError, StoreError, UsageError
 from launcher.job.sweeps import Plan, from_json, to_json
@@ -90,21 +90,35 @@ def finished(store: Store, of: Plan, briefs: Mapping[str, Brief]) -> dict[str, s
     return {wanted[key]: data.decode().strip() for key, data in found if data}
 
 
-def read(
-    store: Store,
-    runs: Runs,
-    of: Plan,
-    *,
-    seen: Mapping[int, Sight] | None = None,
-    sent: Collection[int] = (),
-    held: Collection[int] = (),
-) -> Standing:
+class Opinion(Protocol):
+    """What schedulers say of the points of a sweep, and what was submitted to them: see `Known`."""
+
+    @property
+    def seen(self) -> Mapping[int, Sight] | None: ...
+    @property
+    def sent(self) -> Collection[int]: ...
+    @property
+    def held(self) -> Collection[int]: ...
+    @property
+    def declined(self) -> Mapping[int, str]: ...
+
+
+def read(store: Store, runs: Runs, of: Plan, opinion: Opinion) -> Standing:
     """Say where a sweep stands, by the index of runs, which must be up to date and asked after the scheduler was."""
     briefs = {told.run: told for told in runs.get(of.runs)}
     done = finished(store, of, briefs)
     others = {told.run: told for told in runs.get(sorted(set(done.values()) - set(of.runs)))}
     marked = cancelled(store, of.sweep)
-    known = Known(briefs=briefs, seen=seen, sent=sent, held=held, cancelled=marked, done=done, others=others)
+    known = Known(
+        briefs=briefs,
+        seen=opinion.seen,
+        sent=opinion.sent,
+        held=opinion.held,
+        declined=opinion.declined,
+        cancelled=marked,
+        done=done,
+        others=others,
+    )
     return standing(of, known)
 
 

@@ -66,6 +66,17 @@ class Ledger:
                 found |= {point: (one, task) for task, group in enumerate(one.groups) for point in group}
         return found
 
+    @cached_property
+    def declined(self) -> Mapping[int, str]:
+        """The points of which Slurm refused the last submission, with its words. Nobody submits them by themselves."""
+        found: dict[int, str] = {}
+        for one in self.submissions:
+            said = self.answers.get(one.number, NONE).refused
+            for point in one.points:
+                found.pop(point, None)
+            found |= dict.fromkeys(one.points, said) if said else {}
+        return found
+
     def job(self, one: Submission) -> str | None:
         return self.answers.get(one.number, NONE).job
 
