@@ -32,6 +32,7 @@ from launcher.sweep import expand
 ROOT = Path(__file__).parents[1]
 SCONTROL = """#!/bin/sh
 echo "$@" >>"{log}"
+[ "$2" != hostnames ] || { echo "$3" | tr , '\\n'; exit 0; }
 [ "$2" != show ] || { cat "{log}.job" 2>/dev/null; exit 0; }
 [ ! -e "{log}.refuse" ] || { echo "Requested operation is presently disabled for job" >&2; exit 1; }
 """
@@ -61,9 +62,18 @@ class Site:
     @property
     def requeued(self) -> list[str]:
         """What the fake scontrol was asked to requeue."""
+        return [line for line in self.said if line.startswith("requeue")]
+
+    @property
+    def said(self) -> list[str]:
+        """All that the fake scontrol was asked."""
         log = self.bin / "scontrol.log"
-        said = log.read_text().splitlines() if log.exists() else []
-        return [line for line in said if line.startswith("requeue")]
+        return log.read_text().splitlines() if log.exists() else []
+
+    def exclude(self, nodes: str) -> None:
+        """Let the fake scontrol tell of nodes that the task is kept away from."""
+        told = nodes or "(null)"
+        (self.bin / "scontrol.log.job").write_text(f"JobId=7 JobState=COMPLETING ExcNodeList={told} Power=\n")
 
     def refuse_requeue(self) -> None:
         (self.bin / "scontrol.log.refuse").touch()

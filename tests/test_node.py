@@ -20,8 +20,9 @@ from launcher.cache import Cache
 from launcher.cli.show import attempt, slurm
 from launcher.image.oci import Image
 from launcher.node import order as orders
+from launcher.profiles.model import Partition
 from launcher.records import logs
-from launcher.spec.model import Resources
+from launcher.spec.model import Gpus, Resources
 from launcher.store import keys
 from launcher.store.access import Access
 from launcher.target.apptainer_watch import children
@@ -335,6 +336,18 @@ def test_a_node_whose_command_fails_ends_the_attempt(site: Make) -> None:
     assert one.told()["decision"] == "failed", said.decode()
     assert "node2 (node 1) ended with code 9" in one.told()["why"]
     assert [line.data for line in logs.read(one.store, one.plan.runs[0])] == [b"[node 1] this is why"]
+
+
+def test_a_node_that_can_not_serve_the_job_is_avoided_while_there_are_others(site: Make) -> None:
+    wish = Wish(script="print('ran')\n", resources=Resources(gpus=Gpus(count=1)))
+    one = site(wish, partitions=(Partition(name="main", nodes=4),))
+    for node, had in (("7", ""), ("8", "node7"), ("9", "node7,node8")):
+        one.exclude(had)
+        done = one.task(0, SLURM_JOB_PARTITION="main", node=node)
+        assert one.told()["kind"] == "refused" and b"ran" not in done.stdout, done.stdout.decode()
+    words = [line.removeprefix("update JobId=99_0 ExcNodeList=") for line in one.said if line.startswith("update")]
+    assert words == ["node7", "node7,node8"], "the last two stay, whatever they are like"
+    assert len(one.requeued) == 3
 
 
 def test_an_order_survives_its_trip(site: Make) -> None:

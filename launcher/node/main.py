@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.errors import LauncherError, StoreError
+from launcher.job import Job
 from launcher.job.sweeps import Plan
 from launcher.job.sweeps import from_json as plan_from
 from launcher.node import order as orders
 from launcher.node import scontrol, stopping, task, told
+from launcher.node.avoiding import avoid
 from launcher.node.order import Order, python
 from launcher.node.stopping import Stopped, Stopping
 from launcher.node.task import Task
@@ -70,7 +72,7 @@ def run(file: Path, step: int | None) -> int:
     if step is not None:
         told.tell(place, outcome, here)
         return outcome.code
-    return finish(order, file, here, outcome)
+    return finish(order, file, here, outcome, plan.job(group[0]))
 
 
 def read_plan(order: Order) -> bytes:
@@ -121,7 +123,7 @@ def stopped(stop: Stopping, why: str, run: str) -> Outcome:
     return Outcome(decision="hold", kind="asked", why=why, code=TEMPORARY, run=run)
 
 
-def finish(order: Order, file: Path, here: Task, outcome: Outcome) -> int:
+def finish(order: Order, file: Path, here: Task, outcome: Outcome, job: Job) -> int:
     """Say what came of the task, requeue it where that was decided, and let the rest of the sweep go on."""
     place = told.path(order, here)
     if outcome.decision == "requeue" and not order.profile.requeue:
@@ -131,6 +133,8 @@ def finish(order: Order, file: Path, here: Task, outcome: Outcome) -> int:
         stopping.ignore_all()
         refusal = scontrol.requeue(here)
         if refusal is None:
+            if outcome.kind == "refused":
+                avoid(here, order.profile, job)
             return outcome.code
         outcome = held(outcome, refusal)
         told.tell(place, outcome, here)

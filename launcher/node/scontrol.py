@@ -34,8 +34,12 @@ def requeue(task: Task) -> str | None:
 def is_preempted(task: Task) -> bool:
     """Tell whether Slurm wants the task's place for another; False where it doesn't say (scontrol(1), show job)."""
     try:
-        said = run(["scontrol", "--oneliner", "show", "job", task.own_job], timeout_s=ASK_S).stdout.decode()
+        return facts(task).get("PreemptTime", "None") not in ("None", "N/A")
     except LauncherError:
         return False
-    told = dict(word.partition("=")[::2] for word in said.split())
-    return told.get("PreemptTime", "None") not in ("None", "N/A")
+
+
+def facts(task: Task) -> dict[str, str]:
+    """Return what Slurm says of the task, in its own words. Raises LauncherError where it says nothing."""
+    said = run(["scontrol", "--oneliner", "show", "job", task.own_job], timeout_s=ASK_S).stdout.decode()
+    return dict(word.partition("=")[::2] for word in said.split())
