@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,3 +101,8 @@ def test_writing_tells_the_digest_of_what_lies_on_disk(tmp_path: Path) -> None:
     assert (written.diff_id, written.size) == (hashlib.sha256(data).hexdigest(), len(data))
     assert written.checksums.keys() == {"x", "y"}
     assert len(data) % 512 == 0
+
+
+def test_an_archive_needs_nothing_that_nodes_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    assert b"hello" in archive(Entry("hello", "file", 0o644, Bytes(b"hello")))

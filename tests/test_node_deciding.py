@@ -18,6 +18,7 @@ from launcher.gpu.model import Device, Node
 from launcher.node import deciding, gpus, images, memory, packing, patience, staging, task, told
 from launcher.node.deciding import Seen, decide
 from launcher.node.patience import Patience
+from launcher.node.point import in_short
 from launcher.node.stopping import Stopped, Stopping
 from launcher.node.task import Task
 from launcher.node.told import Outcome
@@ -279,3 +280,9 @@ def test_runs_that_went_on_elsewhere_are_forgotten(cache: Cache) -> None:
     assert folder.exists()
     staging.forget_old_runs(cache, time.time() + staging.OLD_S + 1)
     assert not folder.exists()
+
+
+def test_why_a_container_does_not_start_is_said_in_one_line() -> None:
+    said = TargetError("Podman refused:\n  time=... level=error\n  Error: no subuid ranges", hint="ask for one")
+    assert in_short(said) == "Podman refused: Error: no subuid ranges"
+    assert [in_short(one) for one in (TargetError("once"), ValueError())] == ["once", "ValueError"]

@@ -30,20 +30,26 @@ def layer_chunks(entries: Iterable[Entry], checksums: dict[str, int] | None = No
 
     `checksums` is filled with the CRC-32 of every file, by path.
     """
-    from isal import isal_zlib  # here, because a login node makes a SIF of layers without it
-
     for entry in entries:
         yield headers(entry)
         if entry.kind == "file" and entry.content is not None:
-            checksum = 0
-            for chunk in exactly(entry):
-                checksum = isal_zlib.crc32(chunk, checksum)
-                yield chunk
-            if checksums is not None:
-                checksums[entry.path] = checksum
+            if checksums is None:
+                yield from exactly(entry)
+            else:
+                yield from summed(entry, checksums)
             if rest := -entry.content.size % BLOCK:
                 yield bytes(rest)
     yield bytes(2 * BLOCK)
+
+
+def summed(entry: Entry, checksums: dict[str, int]) -> Iterator[bytes]:
+    from isal import isal_zlib  # here, because nodes and login nodes, which make no layers, have none
+
+    checksum = 0
+    for chunk in exactly(entry):
+        checksum = isal_zlib.crc32(chunk, checksum)
+        yield chunk
+    checksums[entry.path] = checksum
 
 
 def in_order(entries: Iterable[Entry]) -> list[Entry]:

@@ -124,7 +124,7 @@ class Point:
 
     def not_started(self, number: int, error: Exception) -> Outcome:
         """Write down that an attempt came to nothing, and try it elsewhere. Raises what is no fault of the node's."""
-        why = str(error).partition("\n")[0] or type(error).__name__
+        why = in_short(error)
         record = self.after.until(lambda: self.settled(number, f"it could not be started: {why}"))
         if record is None or isinstance(error, Stopped) or not isinstance(error, TargetError | DiskFullError):
             raise error
@@ -258,3 +258,10 @@ class Point:
         """Say that the point is finished, for sweeps that have it too."""
         with contextlib.suppress(ObjectExistsError):
             self.store.create(keys.point(self.plan.group, self.plan.digests[self.index]), self.run.encode())
+
+
+def in_short(error: Exception) -> str:
+    """Return an error in one line: a program's own words follow ours, and the last of them say most."""
+    message = error.problems[0].message if isinstance(error, LauncherError) else str(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__

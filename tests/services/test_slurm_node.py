@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from launcher.spec.model import Gpus, Resources
 from launcher.store import keys
 from tests.clusters import Cluster, wait_until
 from tests.rootfs import tiny_image
+from tests.services.podman_places import CONTAINERS, STORAGE
 from tests.sites import Site, Wish, decisions, deliver, put
 
 pytestmark = pytest.mark.services
@@ -245,3 +247,19 @@ def test_two_nodes_make_way_for_their_time_limit_and_go_on(submit: Submit, clust
     assert (record.attempts[0].parted or {})["cause"] == "time limit"
     assert record.attempts[1].restored is not None
     assert "other 2" in sent.output()
+
+
+@pytest.mark.skipif(not shutil.which("podman"), reason="there is no podman")
+def test_podman_where_a_site_has_that(submit: Submit, cluster: Cluster) -> None:
+    """It needs no more of launcher on the node than Apptainer does; the machine's quirks are the settings' to know."""
+    settings = cluster.shared / "podman"
+    settings.mkdir(exist_ok=True)
+    runc = 'runtime = "runc"\n' if shutil.which("runc") else ""
+    (settings / "containers.conf").write_text(CONTAINERS.format("/tmp/podman") + runc)
+    (settings / "storage.conf").write_text(STORAGE.format("/tmp/podman"))
+    words = f"export CONTAINERS_CONF={settings}/containers.conf CONTAINERS_STORAGE_CONF={settings}/storage.conf"
+    sent = submit(Wish(script=COUNTING.replace("{steps}", "2")), runtime="podman", setup=(words,))
+    sent.wait()
+    record = sent.record()
+    assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1), sent.output()
+    assert sent.site.store.get(keys.output(record.run, 1, "sum")) == b"2"
