@@ -10,7 +10,7 @@ import pytest
 
 # Files that take more than a minute, the longest first: begun last they would be what all others are waited for.
 LONG = (
-    "test_slurm_faults",
+    "slurm: sweeps",
     "slurm",
     "test_debian_parity",
     "test_never_lose",
@@ -29,14 +29,17 @@ LONG = (
     "test_runner_shipping",
     "test_image_build",
 )
+# Clusters are sensitive to load: no more than two run at once.
+SWEEPS = ("test_slurm_faults", "test_slurm_sweep", "test_slurm_limits")
 WORKER_MB = 3000  # what one process and all that it starts may need at once
 
 
 def room(path: str) -> str:
-    """Return what must stay in one process: a file, and all that share the cluster that stays as it is."""
+    """Return what must stay in one process: a file, or all that share a cluster."""
     place = PurePosixPath(path)
-    cluster = place.parent.name == "services" and place.stem.startswith("test_slurm_") and place.stem not in LONG
-    return "slurm" if cluster else path
+    if place.parent.name != "services" or not place.stem.startswith("test_slurm_"):
+        return path
+    return "slurm: sweeps" if place.stem in SWEEPS else "slurm"
 
 
 @pytest.hookimpl(optionalhook=True)
