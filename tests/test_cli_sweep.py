@@ -21,7 +21,7 @@ from launcher.cache import Cache
 from launcher.cli import invoke
 from launcher.cli.errand import Done, Errand
 from launcher.cli.sending import Sent, at
-from launcher.cli.submit import code
+from launcher.cli.submit import code, lines
 from launcher.errors import TargetError
 from launcher.job import to_json as job_json
 from launcher.job.sweeps import Plan
@@ -30,6 +30,7 @@ from launcher.profiles.places import Places
 from launcher.records import sweeps
 from launcher.records.standing import to_do
 from launcher.runner.clock import stamp
+from launcher.slurm.model import Report
 from launcher.slurm.options import Asked
 from launcher.store import keys
 from launcher.store.objects import Store
@@ -292,6 +293,30 @@ def test_a_table_has_a_row_for_every_point(store: Store, slurm: Slurm, capsys: p
     assert [row["params"]["lr"] for row in rows] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert len(told(capsys, "table", plan.sweep, "--state", "queued").splitlines()) == 5
     assert told(capsys, "ls", "--sweep", plan.sweep).splitlines()[1].startswith(plan.runs[1])
+
+
+def test_points_that_differ_in_their_seed_alone_are_told_apart(
+    store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = sweeps.settle(store, made(2, seeds=True))
+    run(store, plan, [1], 0)
+    for line, seed in zip(told(capsys, "table", plan.sweep).splitlines(), ("SEED", "0", "1"), strict=True):
+        assert line.split()[3] == seed
+    assert [row["seed"] for row in json.loads(told(capsys, "table", plan.sweep, "--json"))] == [0, 1]
+    assert "differ in  lr, seed" in told(capsys, "show", plan.sweep)
+
+
+def test_who_loses_a_race_of_submits_is_told_so(store: Store, slurm: Slurm) -> None:
+    plan = made(2)
+    report = replace(submit(store, plan), report=Report())
+    assert lines(report)[-2] == "  nothing to submit: another submit was there first, at this moment"
+
+
+def test_this_machine_is_no_cluster(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["submit", "x.yaml", "--on", "local"]) == 2
+    assert "`local` is this machine" in capsys.readouterr().err
+    assert invoke(["submit", "x.yaml", "--on", "nowhere"]) == 2
+    assert "besides local there are lab; `launcher target add nowhere" in capsys.readouterr().err
 
 
 def test_logs_of_a_sweep_say_which_point(store: Store, slurm: Slurm, capsysbinary: Any) -> None:

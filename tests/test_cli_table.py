@@ -115,7 +115,7 @@ def test_a_table_of_the_best(sweep: Store, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_table_for_programs(sweep: Store, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(told(capsys, "table", "--csv"))))
-    assert list(rows[0])[7:] == ["params.layers", "params.lr", "params.words", "metrics.loss"]
+    assert list(rows[0])[7:] == ["seed", "params.layers", "params.lr", "params.words", "metrics.loss"]
     assert [row["params.lr"] for row in rows] == ["0.1", "0.3", "0.2", "0.1"]
     assert rows[0]["params.words"] == '["a", "b"]' and rows[0]["metrics.loss"] == ""
     [row] = json.loads(told(capsys, "table", "--json", "--metric", "loss", "--best", "min", "--limit", "1"))

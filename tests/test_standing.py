@@ -27,8 +27,8 @@ class Seen:
     reason: str | None = None
 
 
-def made(count: int = 1, entropy: bytes = b"\0\1\2\3", name: str = "trial") -> Plan:
-    """Return the plan of so many points, which differ in `lr`."""
+def made(count: int = 1, entropy: bytes = b"\0\1\2\3", name: str = "trial", seeds: bool = False) -> Plan:
+    """Return the plan of so many points, which differ in `lr`, and in their seeds if told so."""
     root = Path("/x")
     params = {"lr": 0.1, "layers": 2}
     spec = Spec(
@@ -39,7 +39,7 @@ def made(count: int = 1, entropy: bytes = b"\0\1\2\3", name: str = "trial") -> P
         run="a {lr} {layers}",
         params=params,
     )
-    points = [Point(params={"lr": float(number)}) for number in range(count)]
+    points = [Point(params={"lr": float(number)}, seed=number if seeds else None) for number in range(count)]
     jobs = plan(spec, lock="1" * 64, image="2" * 64, code="3" * 64, now=NOW, entropy=entropy, points=points)
     return Plan.of(jobs, spec, when=NOW, who="ada")
 

@@ -126,7 +126,7 @@ def one_run(spec: Spec, point: int | None, path: Path) -> Spec:
     points = expand(spec)
     if point is None:
         hint = f"`launcher submit {path} --on TARGET` runs them; --point 0 runs the first one here"
-        raise UsageError(f"{path} is a sweep of {len(points)} points", hint=hint)
+        raise UsageError(f"{path} is a sweep of {len(points)} point{'s' * (len(points) != 1)}", hint=hint)
     if point >= len(points):
         hint = f"`launcher points {path}` shows them"
         raise UsageError(f"there is no point {point}: the sweep has {len(points)}, from 0 on", hint=hint)

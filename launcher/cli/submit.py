@@ -157,7 +157,7 @@ def report(done: Done, as_json: bool) -> None:
 
 
 def code(*done: Done) -> int:
-    """Return the exit code: that of TargetError where Slurm refused something, of UnreachableError where it is silent."""
+    """Return the exit code: TargetError's where Slurm refused something, UnreachableError's where it is silent."""
     told = [one.report for one in done if one.report is not None]
     if any(one.refused for one in told):
         return TargetError.exit_code
@@ -204,8 +204,12 @@ def nobody_knows(done: Done) -> str:
 
 
 def of_report(told: Report) -> list[str]:
+    from launcher.slurm.model import Report
+
     jobs = ", ".join(sorted(set(told.jobs.values()), key=lambda job: (len(job), job)))
     found = [f"submitted: {told.points(told.placed)}" + (f" (Slurm's job {jobs})" if jobs and told.placed else "")]
+    if told == Report():
+        found = ["nothing to submit: another submit was there first, at this moment"]
     if told.found:
         found.append(f"found in Slurm, submitted by a submit that was cut short: {told.points(told.found)}")
     if told.waiting:

@@ -47,7 +47,7 @@ def show_sweep(view: View, as_json: bool) -> None:
         "at once": "" if plan.max_parallel is None else str(plan.max_parallel),
         "packed": "" if plan.pack == 1 else f"{plan.pack} points on one allocation",
         "retries": str(plan.retries) if plan.retries else "",
-        "differ in": ", ".join(plan.names),
+        "differ in": ", ".join([*plan.names, *(["seed"] if plan.seeds else [])]),
         **of_job(plan.shared),
     }
     print_plain([(label, one_line(value)) for label, value in lines.items() if value])

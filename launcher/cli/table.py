@@ -21,7 +21,7 @@ from launcher.errors import Problem, UsageError
 if TYPE_CHECKING:
     from launcher.records.brief import Brief
 
-FACTS = ("run", "name", "state", "queued", "started", "ended", "duration_s")
+FACTS = ("run", "name", "state", "queued", "started", "ended", "duration_s", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def table(
     elif as_csv:
         print_csv(found, columns)
     else:
-        print_people(found, columns)
+        print_people(found, [*seed_column(found), *columns])
 
 
 def of_sweep(
@@ -129,6 +129,12 @@ def ranked(found: Sequence[Brief], metric: str, best: str) -> list[Brief]:
     some = [told for told in found if isinstance(values[told.run], (int, float))]
     rest = [told for told in found if not isinstance(values[told.run], (int, float))]
     return sorted(some, key=lambda told: values[told.run], reverse=best == "max") + rest
+
+
+def seed_column(found: Sequence[Brief]) -> list[Column]:
+    """Return a column of the seeds where runs differ in them. For programs the seed is a fact of each run."""
+    seeds = {told.seed for told in found}
+    return [Column(head="SEED", path=("seed",), value=lambda told: told.seed)] if len(seeds) > 1 else []
 
 
 def param_columns(found: Sequence[Brief], wanted: Sequence[str]) -> list[Column]:

@@ -71,9 +71,13 @@ def load_found(name: str) -> Profile | None:
 def unknown(name: str) -> UsageError:
     import difflib
 
+    if name in RESERVED:
+        hint = "`launcher run` runs a spec here; `launcher target add` makes a target for this machine's own Slurm"
+        return UsageError(f"`{name}` is this machine, and no cluster", hint=hint)
     known = [*RESERVED, *names()]
     near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}; `launcher target add` makes one"
+    others = f"besides {RESERVED[0]} there are {', '.join(known[1:])}; " if known[1:] else ""
+    hint = f"did you mean `{near[0]}`?" if near else f"{others}`launcher target add {name} --slurm` makes one"
     return UsageError(f"there is no target `{name}`", hint=hint)
 
 

@@ -34,6 +34,7 @@ class Brief:
     last_sign: str | None = None
     attempt: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
     exit: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     host: str | None = None
@@ -81,6 +82,7 @@ SAME = (
     "ended",
     "duration_s",
     "params",
+    "seed",
     "exit",
     "complete",
 )

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from launcher.digest import canonical_json, sha256_bytes
 
-VERSION = 1
+VERSION = 2
 BUSY_S = 5.0
 STRAY_S = 3600.0  # a file that is not the current one: perhaps somebody is just making it
 COLUMNS = "run, name, state, began, ended, at, final, asked, told, carry, seal"

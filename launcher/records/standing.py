@@ -192,7 +192,8 @@ def ending(told: Brief) -> str:
 def made_up(plan: Plan, index: int, run: str, state: str, reason: str | None) -> Brief:
     """Return what a list tells of a run that has not begun."""
     params = {**plan.shared.params, **plan.params(index)}
-    return Brief(run=run, name=plan.name, state=state, reason=reason, who=plan.who, params=params)
+    seed = plan.seeds[index] if plan.seeds else plan.shared.seed
+    return Brief(run=run, name=plan.name, state=state, reason=reason, who=plan.who, params=params, seed=seed)
 
 
 def to_do(found: Standing, *, cancelled: bool = False) -> tuple[int, ...]:
