@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +71,22 @@ def test_an_environment_is_one_of_pep_405(cache: Cache) -> None:
         assert f"{packed}/{name}" in tree
     assert f"{packed}/submitit/__init__.py" in tree and f"{packed}/typing_extensions.py" in tree
     assert not [name for name in tree if name.endswith(".pyc") or "/dev/" in name or ".." in name]
+
+
+def test_a_site_with_docker_gets_what_talks_to_it(cache: Cache, tmp_path: Path) -> None:
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    libc = (platform.libc_ver()[0], platform.libc_ver()[1])
+    here = replace(SITE, python=sys.version_info[:3], libc=libc, machine=platform.machine(), runtime="docker")
+    packed = f"lib/python{own}/site-packages/"
+    for name, content in environment(here, packages(here), cache, SILENT).items():
+        if name.startswith(packed) and not isinstance(content, Link):
+            place = tmp_path / name.removeprefix(packed)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import docker; print(docker.__file__)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+    assert "docker" not in [one.name for one in packages(SITE)]
 
 
 def test_the_digest_tells_sites_and_versions_apart(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ OLDEST = (3, 10)
 CONTACT_S = 120
 NO_SUCH_PROGRAM = 127
 MODULES = "name one by `python` in the target, or bring one by `setup`, such as `module load python/3.11`"
+OURS = ("where", "runtime")  # what of a site it doesn't tell itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Site:
     writable: bool
     free_bytes: int | None
     there: frozenset[str]
+    runtime: str = ""  # of the profile
 
 
 def contact(shell: Shell, profile: Profile, wanted: Sequence[str] = ()) -> Site:
@@ -73,9 +75,9 @@ def read(where: str, done: Done, profile: Profile) -> Site:
         told = json.loads(done.stdout[done.stdout.index(b'{"python"') :])
         if done.code != 0:
             raise ValueError
-        values: dict[str, Any] = {name: told[name] for name in Site.__dataclass_fields__ if name != "where"}
+        values: dict[str, Any] = {name: told[name] for name in Site.__dataclass_fields__ if name not in OURS}
         values |= {name: tuple(values[name]) for name in ("python", "libc")}
-        return Site(where=where, **{**values, "there": frozenset(values["there"])})
+        return Site(where=where, runtime=profile.runtime, **{**values, "there": frozenset(values["there"])})
     except (ValueError, KeyError, TypeError) as e:
         said = done.stderr.decode(errors="replace").strip()[-1000:]
         if done.code == NO_SUCH_PROGRAM:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from launcher.lock.model import Wheel
 
 ALWAYS = ("obstore", "submitit", "cloudpickle", "typing_extensions")
+BY_RUNTIME = {"docker": ("docker", "requests", "urllib3", "certifi", "idna", "charset_normalizer")}
 OLD_PYTHON = ("tomli",)  # before 3.11, which reads TOML itself
 OLDEST = {"obstore": "0.8"}
 NOTES = "tools"
@@ -42,7 +43,7 @@ class Package:
 
 def packages(site: Site) -> tuple[Package, ...]:
     """Return what a site gets besides launcher itself."""
-    names = ALWAYS if site.python >= (3, 11) else ALWAYS + OLD_PYTHON
+    names = [*ALWAYS, *(OLD_PYTHON if site.python < (3, 11) else ()), *BY_RUNTIME.get(site.runtime, ())]
     return tuple(Package(name=name, version=installed_version(name)) for name in names)
 
 
