@@ -13,13 +13,10 @@ LONG = (
     "slurm: sweeps",
     "slurm",
     "test_debian_parity",
-    "test_never_lose",
     "test_examples",
     "test_containerfile",
     "test_apt_mirror",
-    "test_store_trouble",
     "test_inputs_s3",
-    "test_overlap",
     "test_image_interpreters",
     "test_apt_on_base",
     "test_run_s3",
@@ -44,9 +41,9 @@ def room(path: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Answer `-n auto`: tests wait about as much as they compute, so there may be two more of them than processors."""
+    """Answer `-n auto`: tests wait about as much as they compute, so there may be one more of them than processors."""
     memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return max(1, min(len(os.sched_getaffinity(0)) + 2, memory_mb // WORKER_MB))
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, memory_mb // WORKER_MB))
 
 
 @pytest.hookimpl(optionalhook=True)

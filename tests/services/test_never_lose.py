@@ -36,7 +36,7 @@ from tests.attempts import Bench
 from tests.fault_proxy import Proxy, fault_proxy
 from tests.object_stores import Faulty, ObjectStore, behind, empty, forget_settings, new_bucket
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.alone]
 
 KILLS = int(os.environ.get("LAUNCHER_KILLS", "200"))
 SEED = int(os.environ.get("LAUNCHER_SEED", "1"))
