@@ -162,8 +162,8 @@ class Cluster:
         return run([str(PROGRAM), "--number", str(self.number), *args], check=check)
 
     def slurm(self, *args: str, check: bool = True) -> str:
-        """Run one of Slurm's commands on this machine, as root."""
-        return run(args, env=self.environment, check=check).stdout
+        """Run one of Slurm's commands on this machine, as root, in a folder that nodes have."""
+        return run(args, env=self.environment, check=check, cwd=Path("/")).stdout
 
     def ready(self, seconds: float = 90) -> None:
         """Wait until every node takes jobs again; nodes that Slurm holds back are resumed."""
@@ -179,9 +179,9 @@ class Cluster:
 
 
 def run(
-    args: Sequence[str], *, env: Mapping[str, str] | None = None, check: bool = True
+    args: Sequence[str], *, env: Mapping[str, str] | None = None, check: bool = True, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env)
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=cwd)
     if check:
         assert done.returncode == 0, f"{list(args)}: code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
     return done

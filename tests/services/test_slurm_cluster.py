@@ -52,7 +52,7 @@ def test_an_ordinary_user_logs_in_and_submits(cluster: Cluster) -> None:
 def test_nodes_do_not_see_this_checkout(cluster: Cluster) -> None:
     root = str(Path(__file__).parents[2])
     for machine in (cluster.node(3), cluster.login_node):
-        assert machine.exec("ls", "-A", root).stdout == ""
+        assert machine.exec("ls", "-A", root, check=False).stdout == ""  # below its own /tmp it isn't there at all
 
 
 def test_a_job_can_open_its_own_gpus_only(cluster: Cluster, folder: Path) -> None:
@@ -98,11 +98,11 @@ def test_the_laptop_is_far_away(cluster: Cluster) -> None:
     master = ["-o", "ControlMaster=auto", "-o", "ControlPath=/root/master", "-o", "ControlPersist=20"]
     try:
         took = {}
-        for ms in (0.0, 60.0):
+        for ms in (0.0, 500.0):
             cluster.delay(ms)
             cluster.laptop.exec("ssh", *master, "login", "true")
             took[ms] = min(timed(cluster, *master) for _ in range(3))
-        assert took[60.0] - took[0.0] >= 0.2  # a new session in an open connection takes two round trips at least
+        assert took[0.0] < 2.0 <= took[500.0]  # a new session in an open connection takes two round trips at least
     finally:
         cluster.delay(0)
         cluster.laptop.exec("ssh", *master, "-O", "exit", "login", check=False)
