@@ -20,6 +20,7 @@ from launcher.access import of
 from launcher.cache import Cache
 from launcher.cli import invoke
 from launcher.cli.errand import Done, Errand
+from launcher.cli.preparing import refuse_unreachable_store
 from launcher.cli.sending import Sent, at
 from launcher.cli.submit import code, lines
 from launcher.errors import TargetError
@@ -372,6 +373,15 @@ def test_setup_comes_before_every_question_on_the_login_node_itself(
     assert counts(capsys, plan, 3) == {"queued": 2}
     told(capsys, "cancel", plan.sweep)
     assert slurm.queue.with_name("queue.cancelled").read_text() == "101\n"
+
+
+def test_a_folder_is_no_store_for_a_cluster_that_is_elsewhere(slurm: Slurm, tmp_path: Path) -> None:
+    """And no folder is offered instead: of that machine's none can be named from here."""
+    access = of(f"file://{tmp_path}/shared/store")
+    refuse_unreachable_store(load("lab"), access)
+    with pytest.raises(TargetError, match="is a folder of this machine") as found:
+        refuse_unreachable_store(replace(load("lab"), host="login.example.org"), access)
+    assert "below" not in str(found.value)
 
 
 def test_an_old_point_with_the_same_digest_is_not_run_again(store: Store, slurm: Slurm) -> None:

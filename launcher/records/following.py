@@ -29,7 +29,8 @@ def begin(store: Store, run: str) -> Carry | None:
         job = json.loads(store.get(keys.job(run)))
     except ObjectMissingError:
         return None
-    job = {"run": job["run"], "name": job.get("name"), "params": job.get("params") or {}}
+    same = {name: job.get(name) for name in ("name", "seed")}
+    job = {"run": job["run"], **same, "params": job.get("params") or {}}
     return {"job": job, "events": [], "seen": [0, 0], "beat": None, "sums": {}, "chunks": {}}
 
 
