@@ -39,7 +39,8 @@ fast: $(VENV)/.ready-dev ## the tests that need nothing but Python
 	@$(PYTEST) -q -m "not services" tests
 
 services: $(VENV)/.ready-dev debian ## the tests against real services
-	@$(PYTEST) -q $(SIDE_BY_SIDE) -m services tests
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "services and not alone" tests || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
+	$(PYTEST) -q -m "services and alone" tests && exit $$failed
 
 bench: $(VENV)/.ready-dev debian ## side by side with what a user would pick instead
 	@$(BIN)/python -m benchmarks

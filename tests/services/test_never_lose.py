@@ -46,8 +46,8 @@ STEPS, EVERY, PACE_S = 3600, 120, 0.008  # a checkpoint a second, if nothing els
 TIMES = {"ship_s": 0.2, "heartbeat_s": 1.0, "look_s": 0.1, "quiet_s": 0.4, "quiet_folder_s": 0.4, "retry_s": 0.1}
 # Shares of the kills, how long at most they are waited for, and since when: the runner's or the command's start.
 LIVES = ((0.3, 3.0, "runner"), (0.55, 3.0, "command"), (0.15, 10.0, "command"))
-# How long shipping may take: four runs share two cores, and a server that often fails; beside other tests even less.
-SHIPPED_S = float(os.environ.get("LAUNCHER_SHIPPED_S") or ("8" if "PYTEST_XDIST_WORKER" in os.environ else "4"))
+# How long shipping may take: four runs share two cores, and a server that often fails.
+SHIPPED_S = float(os.environ.get("LAUNCHER_SHIPPED_S", "4"))
 JOB = {"keep": {"last": 3}}
 
 
