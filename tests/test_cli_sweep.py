@@ -26,6 +26,7 @@ from launcher.cli.submit import code, lines
 from launcher.errors import TargetError
 from launcher.job import to_json as job_json
 from launcher.job.sweeps import Plan
+from launcher.lock import loads as read_lock
 from launcher.profiles import load
 from launcher.profiles.places import Places
 from launcher.records import sweeps
@@ -33,9 +34,13 @@ from launcher.records.standing import to_do
 from launcher.runner.clock import stamp
 from launcher.slurm.model import Report
 from launcher.slurm.options import Asked
+from launcher.spec import load as load_spec
 from launcher.store import keys
 from launcher.store.objects import Store
+from tests.test_profiles_fit import CUDA
 from tests.test_standing import made
+
+GOLDEN = Path(__file__).parent / "golden" / "lock"
 
 # The queue is a file: id|index|name|state|node|reason in each line, as squeue is asked for it.
 SBATCH = """#!/bin/sh
@@ -318,6 +323,22 @@ def test_this_machine_is_no_cluster(slurm: Slurm, capsys: pytest.CaptureFixture[
     assert "`local` is this machine" in capsys.readouterr().err
     assert invoke(["submit", "x.yaml", "--on", "nowhere"]) == 2
     assert "besides local there are lab; `launcher target add nowhere" in capsys.readouterr().err
+
+
+def test_a_lock_that_needs_a_newer_driver_is_refused_before_sbatch(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "config" / "launcher" / "targets" / "lab.toml"
+    target.write_text(target.read_text() + '[partition.main]\nnodes = 2\ndriver = "450.80.02"\n')
+    seen = '[[found.partition]]\nname = "main"\ngres = ["gpu:2"]\n'
+    target.with_name("lab.found.toml").write_text(seen)
+    spec = tmp_path / "s.yaml"
+    spec.write_text("name: s\nimage: {base: debian:bookworm, python: '3.11'}\nrun: 'true'\nresources: {gpus: 1}\n")
+    lock = replace(read_lock((GOLDEN / "good.lock").read_text(), "good.lock"), gpu=CUDA)
+    monkeypatch.setattr("launcher.cli.pipeline.locked", lambda *_, **__: (load_spec(spec), lock))
+    assert invoke(["submit", str(spec), "--on", "lab"]) == 69
+    assert "driver 450.80.02 is too old: CUDA 12.6 needs 525.60.13" in capsys.readouterr().err
+    assert not slurm.jobs
 
 
 def test_logs_of_a_sweep_say_which_point(store: Store, slurm: Slurm, capsysbinary: Any) -> None:
