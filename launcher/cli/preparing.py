@@ -53,10 +53,11 @@ def refuse_unreachable_store(profile: Profile, access: Access) -> None:
         if access.url.startswith("memory:"):
             raise TargetError("a store in memory is this process's alone", hint="name a bucket, or a shared folder")
         return
-    hint = f"name a bucket by --store or `store:`, or a folder below {profile.shared}"
+    hint = "name a bucket by --store or `store:`"
     if profile.host is not None:
         raise TargetError(f"the store {folder} is a folder of this machine, and {profile.name} is another", hint=hint)
     if not same_file_system(Path(folder), Path(profile.shared)):
+        hint += f", or a folder below {profile.shared}"
         raise TargetError(f"the store {folder} is not on the file system that the nodes share", hint=hint)
 
 
