@@ -56,7 +56,7 @@ if rank == 0:
     same = all(torch.equal(weights[0], other) for other in weights)
     told = {"size": size, "hosts": hosts, "same": same, "first": losses[0], "last": losses[-1]}
     Path(os.environ["LAUNCHER_OUTPUT_DIR"], "result.json").write_text(json.dumps(told))
-    part = Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], ".part")
+    part = Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], "model.pt.tmp")
     torch.save(model.module.state_dict(), part)
     part.rename(part.with_name("model.pt"))
 distributed.destroy_process_group()
