@@ -163,13 +163,13 @@ def test_a_sweep_from_afar_ends_as_one_from_nearby(laptop: Laptop, cluster: Clus
 
 
 def test_a_one_time_password_is_asked_for_once(laptop: Laptop, cluster: Cluster) -> None:
-    """Submit, status, wait: one prompt for all of them."""
+    """Submit, status, wait: one prompt for all of them. The points are no other test's: those may be done by now."""
     laptop.ssh = config(laptop.home, cluster, cluster.login.one_time_port, "PubkeyAuthentication no")
     (laptop.home / "one-time").write_text(cluster.passwords[0] + "\n")
     asked = laptop.home / "asked"
     program(laptop.home / "ask", ASKER.format(asked=asked, password=laptop.home / "one-time"))
     laptop.own |= {"SSH_ASKPASS": str(laptop.home / "ask"), "SSH_ASKPASS_REQUIRE": "force"}
-    sweep = laptop.submit(laptop.experiment("password", [1, 2], steps=1, pause=0))
+    sweep = laptop.submit(laptop.experiment("password", [1001, 1002], steps=1, pause=0))
     laptop.wait(sweep)
     assert laptop.status(sweep)["counts"] == {"succeeded": 2}
     assert len(asked.read_text().splitlines()) == 1
