@@ -24,7 +24,10 @@ from tests.services.test_docker_target import LOOK
 
 pytestmark = pytest.mark.services
 
-WAITS = "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); signal.pause()"
+MARK = f"of-{os.getpid()}-apptainer"  # tells this module's commands from those of tests that run beside it
+WAITS = (
+    f"'{MARK}'; import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); signal.pause()"
+)
 FUSE = os.makedev(10, 229)
 
 
@@ -91,15 +94,17 @@ def up(process: subprocess.Popen[bytes]) -> None:
 
 
 def living(place: Site) -> list[str]:
-    """Return the command lines of processes that have to do with this place's Apptainer."""
+    """Return the command lines of processes that have to do with this place: others may use Apptainer meanwhile."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            words, told = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if "signal.pause" in words or str(place.folder) in words or "Apptainer runtime" in words:
-            found.append(words)
+        if (
+            os.fsencode(place.folder) in words + told or MARK.encode() in words
+        ):  # Apptainer's own processes have their settings there
+            found.append(words.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
 
