@@ -302,10 +302,12 @@ def test_modules_and_quota_are_told() -> None:
 
 
 def test_no_shared_folder_is_guessed() -> None:
-    site = Site(login={"shared": "/home/ada\tnfs\t9999999\t99999\tyes\n/work/ada\tlustre\t1\t9\tno"}, probes=probed())
+    site = Site(login={"shared": "/home/ada\tnfs\t9999999\t99999\tyes\n/lustre/ada\tlustre\t1\t9\tno"}, probes=probed())
     report = examine(site, replace(LAB, shared=""))
     [told] = said_of(report, "shared")
-    assert told.verdict == "refused" and "/home/ada (nfs" in (told.hint or "") and "/work/ada" not in (told.hint or "")
+    assert (
+        told.verdict == "refused" and "/home/ada (nfs" in (told.hint or "") and "/lustre/ada" not in (told.hint or "")
+    )
     assert report.profile.shared == ""
 
 
