@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from launcher import store as stores
 from launcher.cache import Cache
 from launcher.cli.show import attempt, slurm
 from launcher.image.oci import Image
+from launcher.node import main
 from launcher.node import order as orders
 from launcher.profiles.model import Partition
 from launcher.records import logs
@@ -353,3 +355,17 @@ def test_a_node_that_can_not_serve_the_job_is_avoided_while_there_are_others(sit
 def test_an_order_survives_its_trip(site: Make) -> None:
     one = site(Wish(script=""))
     assert orders.read(one.file).to_json() == one.order.to_json()
+
+
+def test_a_bug_is_told_as_one_and_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the batch script would find no last word, and take the host side for one that was killed."""
+
+    def point(*_: object) -> Any:
+        raise ZeroDivisionError("nobody thought of it")
+
+    monkeypatch.setattr("launcher.node.point.Point", point)
+    plan: Any = SimpleNamespace(runs=["r0", "r1"])
+    nothing: Any = None
+    told = main.alone(nothing, plan, 1, nothing, nothing)
+    assert (told.decision, told.kind, told.run, told.code) == ("hold", "bug", "r1", main.UNREADY)
+    assert "nobody thought of it" in told.why

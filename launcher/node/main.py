@@ -114,6 +114,9 @@ def alone(order: Order, plan: Plan, index: int, here: Task, stop: Stopping) -> O
     except LauncherError as e:
         log.error("%s", e)
         return Outcome(decision="hold", kind="refused", why=str(e), code=TEMPORARY, run=plan.runs[index])
+    except Exception as e:  # else the batch script would take it for a kill, and run it again
+        log.exception("a bug in launcher")
+        return Outcome(decision="hold", kind="bug", why=f"a bug in launcher: {e!r}", code=UNREADY, run=plan.runs[index])
 
 
 def stopped(stop: Stopping, why: str, run: str) -> Outcome:

@@ -40,7 +40,9 @@ class Outcome:
     code: int = 0
     run: str | None = None
     attempt: int | None = None
-    kind: str | None = None  # time limit, preempted, lost, memory, command, asked, store, refused, stuck, superseded
+    kind: str | None = (
+        None  # time limit, preempted, lost, memory, command, asked, store, refused, stuck, superseded, bug
+    )
 
 
 def path(order: Order, task: Task, step: int | None = None) -> Path:
