@@ -120,7 +120,7 @@ def test_what_has_succeeded_or_is_not_wanted_is_not_run_again(site: Make) -> Non
 
 
 def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
-    one = site(Wish(script=COUNTING.replace("{pace}", "0.5")))
+    one = site(Wish(script=COUNTING.replace("{pace}", "1")))
     process = one.start(SLURM_JOB_END_TIME=str(int(time.time()) + 30))
     until(process, b"from 0")
     time.sleep(1.2)
@@ -145,7 +145,7 @@ def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
 
 
 def test_a_term_stops_and_leaves_the_rest_to_slurm(site: Make) -> None:
-    one = site(Wish(script=COUNTING.replace("{pace}", "0.5")))
+    one = site(Wish(script=COUNTING.replace("{pace}", "3")))
     process = one.start()
     until(process, b"from 0")
     process.send_signal(signal.SIGCONT)
