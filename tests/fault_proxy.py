@@ -78,8 +78,8 @@ class Proxy:
         self.seen: dict[str, int] = {}
         self.up = self.down = 0  # bytes of bodies
         self.log: list[str] = []  # what went wrong, in order
-        self.clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self.server: asyncio.Server | None = None
+        self.clients: dict[asyncio.Task[None], socket.socket] = {}
+        self.listener: socket.socket | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -103,7 +103,7 @@ class Proxy:
 
     def listen(self) -> None:
         """Let clients in (again)."""
-        if self.server is None:
+        if self.listener is None:
             self.do(self._listen())
 
     def refuse(self) -> None:
@@ -120,30 +120,46 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(action, self.loop).result(10)
 
     async def _listen(self) -> None:
-        self.server = await asyncio.start_server(self.welcome, "127.0.0.1", self.port, ssl=self.tls, backlog=512)
+        """Listen without `asyncio.start_server`: closed at a bad moment, that one loses what it has just accepted."""
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self.listener.setblocking(False)
+        self.loop.add_reader(self.listener, self._accept, self.listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client = listener.accept()[0]
+            client.setblocking(False)
+            self.clients[self.loop.create_task(self.welcome(client))] = client
 
     async def _refuse(self) -> None:
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        for _ in range(3):
-            await asyncio.sleep(0.01)  # what was accepted a moment ago becomes a client only now
-            tasks = list(self.clients)
-            for task in tasks:
-                self.clients[task].transport.abort()
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if self.listener is not None:
+            self.loop.remove_reader(self.listener)
+            self.listener.close()
+            self.listener = None
+        clients, self.clients = self.clients, {}
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        await asyncio.sleep(0)  # a transport that was aborted closes its socket a moment later
+        for client in clients.values():
+            client.close()  # of a task that had not begun
 
-    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def welcome(self, client: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.clients[task] = writer
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
         try:
             with contextlib.suppress(OSError, EOFError, CutError, asyncio.CancelledError):
-                await self.serve(reader, writer)
+                transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, client, ssl=self.tls)
+                writer = asyncio.StreamWriter(transport, protocol, reader, self.loop)
+                try:
+                    await self.serve(reader, writer)
+                finally:
+                    transport.abort()
         finally:
-            writer.transport.abort()
-            del self.clients[task]
+            self.clients.pop(task, None)
+            self.loop.call_soon(client.close)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry the requests of one client to a connection of its own, one after another."""
