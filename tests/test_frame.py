@@ -41,7 +41,13 @@ ROOMS = {
     "vault": GROUND | {"access", "lock", "records", "store"},
     "profiles": GROUND | {"gpu", "job"},  # what is known of a site, and whether a job fits it
     "node": GROUND | {"access", "gpu", "image", "inputs", "job", "profiles", "records", "runner", "store", "target"},
-    "remote": GROUND | {"fetch", "image", "indexes", "lock", "node", "profiles", "target"},  # what is sent, and how
+    "remote": GROUND  # what is sent, and how
+    | {"fetch", "image", "indexes", "lock", "node", "profiles", "registry", "target"},
+    "box": GROUND  # the host side on a box that is reached by SSH: what `node` is on a cluster
+    | {"access", "gpu", "image", "inputs", "job", "node", "profiles", "records", "runner", "store", "target"},
+    "ssh": GROUND  # the target that such a box is, seen from here
+    | {"access", "box", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "spec", "store"}
+    | {"target"},
     "slurm": GROUND
     | {"access", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "spec", "store", "sweep"}
     | {"target"},

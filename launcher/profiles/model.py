@@ -74,6 +74,42 @@ class Warned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What can run containers on a box, and whether this user may use it; `why` says why not, and what to do."""
+
+    name: str  # docker, podman, apptainer, sandbox
+    version: str | None = None
+    usable: bool = True
+    why: str = ""
+    hint: str = ""
+    rootless: bool = False
+    storage: str | None = None  # such as overlay2; containerd's store pulls another way than graph drivers
+    toolkit: bool | None = None  # NVIDIA's toolkit is set up for it; None: not told, or it needs none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """What a box that is reached by SSH told of itself; None where nothing was told."""
+
+    user: str = ""
+    uid: int = 0
+    home: str = ""
+    system: str | None = None  # PRETTY_NAME of os-release(5)
+    architecture: str | None = None  # as images name it: amd64, arm64
+    kernel: str | None = None
+    python: str | None = None
+    cpus: int | None = None
+    memory_mb: int | None = None
+    free_mb: int | None = None  # on the file system of launcher's folder
+    engines: tuple[Engine, ...] = ()  # the one that runs jobs comes first
+    gpus: tuple[Mapping[str, Any], ...] = ()  # launcher.gpu.model.Device, as JSON
+    driver: str | None = None
+    forwarding: bool | None = None  # sshd forwards a port back to us
+    skew_s: float | None = None  # how far its clock is ahead of ours
+    boot: str | None = None  # what starts runs again after a reboot: docker, systemd, cron; None: the next contact
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """A target, by its name. What a person says of it and what was found out stand in two files beside each other
     (launcher.profiles.files); a person's word counts.
@@ -112,6 +148,10 @@ class Profile:
     default_qos: str | None = None
     enforced: tuple[str, ...] = ()  # AccountingStorageEnforce: associations, limits, qos ...
     scratches: tuple[str, ...] = ()  # folders of the nodes' own disks that doctor could write
+    # of a box alone (kind "ssh"); there `shared` is launcher's folder on it, and its user's default lies below home
+    ship: Literal["auto", "direct", "relay"] = "auto"  # who writes to the store: the box, or who is attached to it
+    notice: tuple[str, ...] = ()  # files or http URLs that tell that the box is about to be taken away
+    box: Box | None = None
     slurm: str | None = None  # version
     cluster: str | None = None  # ClusterName
     seen: str | None = None  # when doctor last looked (RFC 3339, UTC)
@@ -131,8 +171,13 @@ def from_json(told: Mapping[str, Any]) -> Profile:
         "partitions": tuple(made(Partition, one) for one in partitions),
         "qoses": tuple(made(Qos, one) for one in told.get("qoses") or ()),
         "warnings": tuple(made(Warned, one) for one in told.get("warnings") or ()),
+        "box": box_from(told["box"]) if told.get("box") else None,
     }
     return made(Profile, {**told, **parts})
+
+
+def box_from(told: Mapping[str, Any]) -> Box:
+    return made(Box, {**told, "engines": tuple(made(Engine, one) for one in told.get("engines") or ())})
 
 
 def made(kind: type[T], told: Mapping[str, Any]) -> T:

@@ -10,6 +10,9 @@
     sweeps/<sweep>/<token>.json     what the tasks of one submission are told: an order
     sweeps/<sweep>/<token>/         its batch script, and what the host side of its tasks printed
     runs/<run>/                     folders of runs with several nodes, which all of these share
+    jobs/<run>/                     on a box: what its host side is told and tells (launcher.box.model)
+    queue/                          on a box: who waits for GPUs, and who holds them
+    store/                          on a box that can't or needn't reach the store: its own, which others relay
     cache/                          the cache of this site's launchers
     tmp/                            what is under way; what died there is removed after two days
 
@@ -60,6 +63,16 @@ class Places:
 
     def run(self, run: str) -> str:
         return self.at("runs", run)
+
+    def job(self, run: str, name: str = "") -> str:
+        """Return the folder of a run on a box, or a file in it: order.json, state.json, out, log, held, cancel."""
+        return self.at("jobs", run, *([name] if name else []))
+
+    def queue(self) -> str:
+        return self.at("queue")
+
+    def store(self) -> str:
+        return self.at("store")
 
     def cache(self) -> str:
         return self.at("cache")

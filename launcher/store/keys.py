@@ -127,6 +127,15 @@ def job(run_id: str) -> str:
     return run(run_id) + "job.json"
 
 
+def targets(run_id: str) -> str:
+    return run(run_id) + "targets/"
+
+
+def target(run_id: str, number: int) -> str:
+    """Return the key of where a run was sent for the `number`-th time, from 1."""
+    return targets(run_id) + f"{number:04d}.json"
+
+
 def record(run_id: str) -> str:
     return run(run_id) + "record.json"
 
