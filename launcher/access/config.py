@@ -17,7 +17,7 @@ from typing import Any
 from launcher import toml
 from launcher.errors import AccessError, Problem, StoreError, Where
 
-TEXTS = ("endpoint", "region", "profile", "account")
+TEXTS = ("endpoint", "region", "profile", "account", "role")
 CHOICES = {"style": ("path", "virtual"), "conditional_put": ("etag", "disabled")}
 KEYS = (*TEXTS, *CHOICES, "ca_bundle", "anonymous")
 SECRET = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
