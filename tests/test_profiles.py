@@ -14,7 +14,7 @@ from launcher.cli import invoke
 from launcher.errors import TargetError, UsageError
 from launcher.profiles import Kind, Partition, Profile, Qos, Warned, writing
 from launcher.profiles.files import file_of, found_file_of
-from launcher.profiles.keys import PARTITION, TAKEN, TARGET
+from launcher.profiles.keys import BOX, FIELDS, PARTITION, TAKEN, TARGET
 from launcher.profiles.model import from_json
 
 NASTY = "a 'b' \"c\" $HOME `d` \\ ü #e ; f"
@@ -92,7 +92,7 @@ def test_a_broken_found_file_says_who_writes_it(config: Path) -> None:
 
 def test_all_mistakes_are_told_at_once_with_their_lines() -> None:
     text = (
-        '# mine\n[target]\nkind = "ssh"\nhots = "x"\nshared = "~/x"\nhost = "-oProxyCommand=x"\nruntime = "pyxis"\n'
+        '# mine\n[target]\nkind = "moon"\nhots = "x"\nshared = "~/x"\nhost = "-oProxyCommand=x"\nruntime = "pyxis"\n'
         'max_array = "51"\nrequeue = "yes"\nsetup = "module load x"\ntime_s = 0\npartition = "a b"\nstore = "bucket"\n'
         '[target.options]\nmem = "4G"\n[partition.gpu]\ndriver = 550\ncolour = "red"\n[moon]\n'
     )
@@ -128,9 +128,10 @@ def test_a_file_without_its_section(text: str) -> None:
 
 def test_every_key_is_one_of_a_profile() -> None:
     known = set(Profile.__dataclass_fields__)
-    assert set(TARGET) < known and set(PARTITION) < set(Partition.__dataclass_fields__)
+    of_box = {FIELDS.get(key, key) for key in BOX}
+    assert set(TARGET) < known and of_box < known and set(PARTITION) < set(Partition.__dataclass_fields__)
     left = {"name", "partitions", "qoses", "accounts", "default_account", "default_qos", "enforced", "scratches"}
-    assert known - set(TARGET) == left | {"slurm", "cluster", "seen", "warnings"}
+    assert known - set(TARGET) - of_box == left | {"slurm", "cluster", "seen", "warnings", "box"}
 
 
 def test_the_page_tells_every_key() -> None:
@@ -146,7 +147,9 @@ def test_files_and_submitting_refuse_the_same_options() -> None:
 
 def test_every_found_key_is_written() -> None:
     lists = {"partitions", "qoses", "warnings"}
-    assert set(writing.FOUND) | set(TARGET) | lists | {"name"} == set(Profile.__dataclass_fields__)
+    said = {FIELDS.get(key, key) for key in (*TARGET, *BOX)}
+    found = {*writing.FOUND, *writing.FOUND_BOX}
+    assert found | said | lists | {"name"} == set(Profile.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("name", ["", "local", "../x", "a b", "-x", ".x", "a/b", "a.found"])

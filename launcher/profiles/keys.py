@@ -1,9 +1,12 @@
-"""What a person may say of a target: every key of `[target]` and `[partition.NAME]`, and what its value has to be."""
+"""What a person may say of a target: every key of `[target]` and `[partition.NAME]`, and what its value has to be.
+
+A cluster (kind "slurm") and a box that is reached by SSH (kind "ssh") have keys of their own.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 RUNTIMES = ("apptainer", "podman", "docker", "sandbox")
@@ -141,8 +144,28 @@ def version(value: object) -> Complaint | None:
     return None
 
 
+def box_folder(value: object) -> Complaint | None:
+    """Check a folder on a box. Its user's home can't be written as ~: nobody there would read it so."""
+    if complaint := text(value):
+        return complaint
+    if not str(value).startswith("/") or ".." in str(value).split("/"):
+        return f"{value!r} is no absolute path", "write it from / on; without the key it is below the home there"
+    return None
+
+
+def notices(value: object) -> Complaint | None:
+    """Check what tells that a box is about to be taken away: a cloud by its name, an absolute path, an http URL."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        return "is no list of words", 'write notice = ["aws"]'
+    for one in value:
+        if one not in CLOUDS and not re.match(r"/|https?://", one):
+            return f"{one!r} tells no notice", f"write {', '.join(CLOUDS)}, the absolute path of a file, or a URL"
+    return None
+
+
+CLOUDS = ("aws", "gcp", "azure")
 TARGET: dict[str, Key] = {
-    "kind": Key(one_of("slurm")),
+    "kind": Key(one_of("slurm", "ssh")),
     "host": Key(host),
     "transport": Key(one_of("ssh", "fabric")),
     "shared": Key(folder),
@@ -176,3 +199,34 @@ PARTITION: dict[str, Key] = {
     "capability": Key(version),
     "gpu_memory_mb": Key(whole, int),
 }
+BOX: dict[str, Key] = {
+    "kind": TARGET["kind"],
+    "host": Key(host),
+    "transport": TARGET["transport"],
+    "folder": Key(box_folder),
+    "runtime": TARGET["runtime"],
+    "python": TARGET["python"],
+    "setup": TARGET["setup"],
+    "store": Key(store),
+    "ship": Key(one_of("auto", "direct", "relay")),
+    "notice": Key(notices, list),
+    "outbound": Key(flag, bool),
+}
+KINDS: dict[str, dict[str, Key]] = {"slurm": TARGET, "ssh": BOX}
+FIELDS = {"folder": "shared"}  # what a profile calls it, where that differs
+CALLED = {"slurm": "a Slurm cluster", "ssh": "a box"}
+
+
+def of_kind(target: Mapping[str, object]) -> dict[str, Key]:
+    """Return the keys of a target of this kind; those of a cluster where it says none, or one that is not known."""
+    return KINDS.get(str(target.get("kind", "slurm")), TARGET)
+
+
+def elsewhere(key: str, known: Mapping[str, Key]) -> Complaint | None:
+    """Tell of a key that targets of another kind have."""
+    for kind, keys in KINDS.items():
+        if keys is not known and key in keys:
+            others = [name for name in known if name != "kind"]
+            own = next(name for name, mine in KINDS.items() if mine is known)
+            return f"is for {CALLED[kind]}, and this is {CALLED[own]}", f"leave it out; known are {', '.join(others)}"
+    return None

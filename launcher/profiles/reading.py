@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher import toml
 from launcher.errors import Problem, TargetError, Where
-from launcher.profiles.keys import PARTITION, TARGET, Key
+from launcher.profiles.keys import FIELDS, PARTITION, Key, elsewhere, of_kind
 from launcher.profiles.model import Kind, Partition, Profile, from_json
 
 FOUND_LISTS = {"partition": "partitions", "qos": "qoses", "warning": "warnings"}
@@ -22,8 +22,13 @@ def profile(name: str, file: Path, found_file: Path) -> Profile:
     """Return the profile that two files make; doctor's need not be there. Raises TargetError with every mistake."""
     said = parsed_text(text_of(file), str(file))
     found = facts(found_file)
-    merged = from_json({**found, **said["target"], "name": name})
+    merged = from_json({**found, **as_fields(said["target"]), "name": name})
     return replace(merged, partitions=partitions(merged.partitions, said.get("partition", {})))
+
+
+def as_fields(target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person says by the names of a profile."""
+    return {FIELDS.get(key, key): value for key, value in target.items()}
 
 
 def parsed_text(text: str, file: str) -> dict[str, Any]:
@@ -81,7 +86,10 @@ def mistakes(said: Mapping[str, Any], text: str, file: str) -> Iterator[Problem]
         hint = "`launcher doctor` writes what it finds to a file of its own" if name == "found" else "known is [target]"
         where = Where(file=file, line=line_of(text, None, name), key=name)
         yield Problem(message="this section is not known", where=where, hint=hint)
-    yield from of_section(target, TARGET, "target", text, file)
+    yield from of_section(target, of_kind(target), "target", text, file)
+    if target.get("kind") == "ssh":
+        yield from of_box(said, text, file)
+        return
     named = said.get("partition", {})
     if not isinstance(named, dict) or not all(isinstance(one, dict) for one in named.values()):
         where = Where(file=file, line=line_of(text, None, "partition"), key="partition")
@@ -91,14 +99,29 @@ def mistakes(said: Mapping[str, Any], text: str, file: str) -> Iterator[Problem]
         yield from of_section(section, PARTITION, f"partition.{name}", text, file)
 
 
+def of_box(said: Mapping[str, Any], text: str, file: str) -> Iterator[Problem]:
+    """Yield what only a box can have wrong."""
+    if "host" not in said["target"]:
+        where = Where(file=file, line=line_of(text, None, "target"), key="target.host")
+        hint = 'write what you tell ssh: host = "root@box.example.org:2222"'
+        yield Problem(message="a box needs a host", where=where, hint=hint)
+    if "partition" in said:
+        where = Where(file=file, line=line_of(text, None, "partition"), key="partition")
+        yield Problem(message="a box has no partitions", where=where, hint="leave the section out")
+
+
 def of_section(
     section: Mapping[str, Any], known: Mapping[str, Key], name: str, text: str, file: str
 ) -> Iterator[Problem]:
     for key, value in section.items():
-        complaint = known[key].check(value) if key in known else ("is not known", nearest(key, known))
+        complaint = known[key].check(value) if key in known else elsewhere(key, known) or unknown(key, known)
         if complaint:
             where = Where(file=file, line=line_of(text, name, key), key=f"{name}.{key}")
             yield Problem(message=complaint[0], where=where, hint=complaint[1])
+
+
+def unknown(key: str, known: Iterable[str]) -> tuple[str, str]:
+    return "is not known", nearest(key, known)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.data import data_path
 from launcher.errors import Problem, UsageError
-from launcher.profiles.keys import TARGET
+from launcher.profiles.keys import TARGET, Key, elsewhere
 from launcher.profiles.model import Profile
 from launcher.profiles.reading import nearest
 
@@ -28,12 +28,14 @@ FOUND = (
     "default_qos",
     "enforced",
 )
+FOUND_BOX = ("seen", "shared", "runtime", "outbound", "box")  # what doctor finds of a box; a person's word counts more
 HEAD = """\
 # Written by `launcher doctor`, and written anew whenever it looks. What you say yourself belongs into the file beside
 # this one: it counts more.
 
 """
 PLAIN = '# What you say of this target; docs/reference/targets.md tells all keys.\n[target]\nkind = "slurm"\n'
+PLAIN_BOX = '# What you say of this box; docs/reference/boxes.md tells all keys.\n[target]\nkind = "ssh"\n'
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -98,8 +100,12 @@ def found_text(profile: Profile) -> str:
     """Return what doctor found as TOML; None is left out, since TOML has no word for it."""
     import tomli_w
 
+    found: dict[str, Any]
     told = asdict(profile)
-    found: dict[str, Any] = {key: told[key] for key in FOUND}
+    if profile.kind == "ssh":
+        found = {key: told[key] for key in FOUND_BOX} | {"warning": list(told["warnings"])}
+        return HEAD + tomli_w.dumps({"found": without_none(found)})
+    found = {key: told[key] for key in FOUND}
     found["warning"] = list(told["warnings"])
     found["qos"] = list(told["qoses"])
     found["partition"] = [{**one, "kind": list(one["kinds"]), "kinds": None} for one in told["partitions"]]
@@ -114,7 +120,7 @@ def without_none(value: Any) -> Any:
     return value
 
 
-def settings(words: tuple[str, ...]) -> dict[str, Any]:
+def settings(words: tuple[str, ...], known: Mapping[str, Key] = TARGET) -> dict[str, Any]:
     """Read `key=value` words into values of [target]. Raises UsageError that tells of every word that is none."""
     found: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -122,12 +128,13 @@ def settings(words: tuple[str, ...]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals:
             problems.append(Problem(message=f"`--set {word}` is no key=value"))
-        elif key.startswith("options."):
+        elif key.startswith("options.") and "options" in known:
             found.setdefault("options", {})[key.removeprefix("options.")] = text
-        elif key not in TARGET:
-            problems.append(Problem(message=f"--set {key}: there is no such key", hint=nearest(key, TARGET)))
+        elif key not in known:
+            says, hint = elsewhere(key, known) or ("there is no such key", nearest(key, known))
+            problems.append(Problem(message=f"--set {key}: {says}", hint=hint))
         else:
-            found[key] = [*found.get(key, []), text] if TARGET[key].kind is list else meaning(text, TARGET[key].kind)
+            found[key] = [*found.get(key, []), text] if known[key].kind is list else meaning(text, known[key].kind)
     if problems:
         raise UsageError.of(problems)
     return found
