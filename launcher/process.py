@@ -8,8 +8,10 @@ import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from launcher.errors import ProcessError
 
@@ -84,23 +86,77 @@ def pipe(
 class Feeder(threading.Thread):
     """Writes to a program's stdin while another thread reads what it prints."""
 
-    def __init__(self, child: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], chunks: Iterable[bytes], *, hold: bool = False) -> None:
         super().__init__(daemon=True)
-        self.child, self.chunks = child, chunks
+        self.child, self.chunks, self.hold = child, chunks, hold
         self.stream, child.stdin = child.stdin, None  # so that `communicate` leaves it alone
         self.error: BaseException | None = None
 
     def run(self) -> None:
         assert self.stream is not None
         try:
-            with self.stream:
-                for chunk in self.chunks:
-                    self.stream.write(chunk)
+            for chunk in self.chunks:
+                self.stream.write(chunk)
+            self.stream.flush()
+            if not self.hold:
+                self.stream.close()
         except BrokenPipeError:
-            return
+            self.let_go()
         except BaseException as e:
             self.error = e
             self.child.kill()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close what was held open; what the program did not read is lost."""
+        assert self.stream is not None
+        with suppress(OSError):
+            self.stream.close()
+
+
+class Flow:
+    """A program that runs while others read what it prints."""
+
+    def __init__(self, child: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+        self.child, self.complaints = child, complaints
+
+    def read(self, size: int) -> bytes:
+        """Return what has come, at most `size` bytes; wait where nothing has. b"" at its end."""
+        assert self.child.stdout is not None
+        return os.read(self.child.stdout.fileno(), size)
+
+    def code(self) -> int:
+        """Wait for the program's end; return its code, negative for a signal."""
+        return self.child.wait()
+
+    def said(self) -> bytes:
+        """Return what it has written to stderr so far."""
+        return os.pread(self.complaints.fileno(), os.fstat(self.complaints.fileno()).st_size, 0)
+
+
+@contextmanager
+def flow(args: Sequence[str], *, stdin: bytes = b"", hold: bool = False, hint: str | None = None) -> Iterator[Flow]:
+    """Run a program and read what it prints as it comes; it is killed at the end, if it still runs.
+
+    With `hold` its stdin stays open after `stdin`, so that it can tell when whoever started it is gone. A terminal's
+    Ctrl-C doesn't reach it. Raises ProcessError when it can't be started.
+    """
+    log.debug("flow from %s", shlex.join(args))
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            child = subprocess.Popen(
+                args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True
+            )
+        except OSError as e:
+            raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+        feeder = Feeder(child, [stdin], hold=hold)
+        feeder.start()
+        try:
+            yield Flow(child, complaints)
+        finally:
+            end(child)
+            feeder.join()
+            feeder.let_go()
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

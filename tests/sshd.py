@@ -40,7 +40,7 @@ CLIENT = """Host box
 class Sshd:
     """A server, and the client's files that reach it by the name `box`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, more: str = "") -> None:
         self.home = home
         self.port = free_port()
         keygen(home / "host_key")
@@ -48,7 +48,7 @@ class Sshd:
         shutil.copy(home / "user_key.pub", home / "authorized_keys")
         key = (home / "host_key.pub").read_text()
         (home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}")
-        (home / "sshd_config").write_text(SERVER.format(port=self.port, home=home))
+        (home / "sshd_config").write_text(SERVER.format(port=self.port, home=home) + more)
         self.config = home / "ssh_config"
         self.config.write_text(CLIENT.format(port=self.port, home=home, user=getpass.getuser()))
 
@@ -116,9 +116,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Sshd]:
+def running(home: Path, more: str = "") -> Iterator[Sshd]:
+    """Give a server; `more` are further lines of its sshd_config."""
     home.mkdir(mode=0o700, exist_ok=True)
-    server = Sshd(home)
+    server = Sshd(home, more)
     server.start()
     try:
         yield server

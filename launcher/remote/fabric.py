@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import TargetError
+from launcher.remote.fabric_flow import FabricStream, UnfedError, handler, talk, trouble
 from launcher.remote.fabric_login import strategy
-from launcher.remote.host import Host, config_file, lost_way, no_way, parse
-from launcher.remote.model import Done
+from launcher.remote.host import Host, config_file, forbidden, lost_way, no_way, parse
+from launcher.remote.model import Done, Stream
 from launcher.remote.words import command_line, without_mark
 
 CONNECT_S, ALIVE_S = 30, 15
 LOST_MS = 60_000  # unanswered for so long, a connection is given up (tcp(7), TCP_USER_TIMEOUT)
-CHUNK_BYTES = 1 << 15  # a channel's packet
 KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"  # ssh_config(5), UserKnownHostsFile
 SITE_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 
@@ -75,6 +74,35 @@ class Fabric:
         said, _ = without_mark(done.stderr)
         return Done(code=done.code, stdout=done.stdout, stderr=said)
 
+    @contextlib.contextmanager
+    def stream(self, argv: Sequence[str], *, stdin: bytes = b"", hold: bool = False) -> Iterator[Stream]:
+        """Run a command there and read what it prints as it comes. Raises TargetError."""
+        line = command_line(argv)
+        self.connect()
+        self.trips += 1
+        try:
+            channel = self.connection.create_session()
+            channel.exec_command(line)
+        except trouble() as e:
+            raise lost_way(self.host, str(e) or type(e).__name__) from e
+        with contextlib.closing(channel):
+            yield FabricStream(self.host, channel, stdin, hold=hold)
+
+    @contextlib.contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        """Have sshd listen there, and lead who comes to our port. Raises TargetError."""
+        self.connect()
+        transport = self.connection.transport
+        try:
+            theirs = transport.request_port_forward("127.0.0.1", 0, handler(port))
+        except trouble() as e:
+            raise forbidden(self.host, str(e) or type(e).__name__) from e
+        try:
+            yield int(theirs)
+        finally:
+            with contextlib.suppress(*trouble()):
+                transport.cancel_port_forward("127.0.0.1", theirs)
+
     def connect(self) -> None:
         """Open the connection, unless it is open. Raises TargetError with what to do."""
         try:
@@ -105,82 +133,3 @@ def known_hosts(ssh_config: Any) -> list[Path]:
     own = ssh_config.get("userknownhostsfile", KNOWN_HOSTS)
     site = ssh_config.get("globalknownhostsfile", SITE_KNOWN_HOSTS)
     return [Path(word).expanduser() for text in (own, site) for word in text.split() if word != "none"]
-
-
-def trouble() -> tuple[type[Exception], ...]:
-    """The errors that speak of the way. paramiko is imported when it is first needed."""
-    from paramiko import SSHException
-
-    found: type[Exception] = SSHException
-    return (found, OSError, EOFError, ValueError)
-
-
-class UnfedError(Exception):
-    """What was to be sent could not be had; its cause tells why."""
-
-
-def talk(channel: Any, chunks: Iterable[bytes], deadline: float | None) -> Done | None:
-    """Feed a command and read what it says until it ends; None when the way was lost or time is up.
-
-    Raises UnfedError, with its cause, when `chunks` raise.
-    """
-    feeder = Feeder(channel, chunks)
-    texts: dict[str, bytes] = {}
-    readers = [
-        threading.Thread(target=lambda: texts.update(out=drained(channel.recv)), daemon=True),
-        threading.Thread(target=lambda: texts.update(err=drained(channel.recv_stderr)), daemon=True),
-    ]
-    for thread in (feeder, *readers):
-        thread.start()
-    ended = all(joined(thread, deadline) for thread in readers) and channel.status_event.wait(left(deadline))
-    if not ended or channel.exit_status < 0:
-        channel.close()  # which lets go of whoever still writes
-        if not ended or feeder.error is None:
-            return None
-    feeder.join(left(deadline))
-    if feeder.error:
-        raise UnfedError from feeder.error
-    return Done(code=channel.exit_status, stdout=texts["out"], stderr=texts["err"])
-
-
-def left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def joined(thread: threading.Thread, deadline: float | None) -> bool:
-    thread.join(left(deadline))
-    return not thread.is_alive()
-
-
-def drained(receive: Callable[[int], bytes]) -> bytes:
-    return b"".join(iter(lambda: receive(CHUNK_BYTES), b""))
-
-
-class Feeder(threading.Thread):
-    """Writes to a command's stdin while others read what it says."""
-
-    def __init__(self, channel: Any, chunks: Iterable[bytes]) -> None:
-        super().__init__(daemon=True)
-        self.channel, self.chunks = channel, chunks
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            for piece in pieces(self.chunks):
-                try:
-                    self.channel.sendall(piece)
-                except trouble():  # the command reads no more, or the way is lost: its code tells
-                    return
-            with contextlib.suppress(*trouble()):
-                self.channel.shutdown_write()
-        except BaseException as e:
-            self.error = e
-            self.channel.close()
-
-
-def pieces(chunks: Iterable[bytes]) -> Iterator[memoryview]:
-    """Cut chunks into what a channel takes at once."""
-    for chunk in chunks:
-        view = memoryview(chunk)
-        for at in range(0, len(view), CHUNK_BYTES):
-            yield view[at : at + CHUNK_BYTES]

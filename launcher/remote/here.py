@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from launcher.errors import ProcessError, TargetError
-from launcher.process import pipe
-from launcher.remote.model import Done
+from launcher.process import flow, pipe
+from launcher.remote.model import Done, Stream
 
 NOT_FOUND = 127  # as every shell says it (POSIX.1-2017, 2.8.2)
 
@@ -31,6 +32,21 @@ class Here:
                 return Done(code=NOT_FOUND, stdout=b"", stderr=f"{argv[0]}: not found\n".encode())
             raise TargetError(f"{e.problems[0].message}; nothing is known of what it did") from e
         return Done(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    @contextmanager
+    def stream(self, argv: Sequence[str], *, stdin: bytes = b"", hold: bool = False) -> Iterator[Stream]:
+        """Run a command and read what it prints. Raises TargetError when it can't be started."""
+        self.trips += 1
+        try:
+            with flow(argv, stdin=stdin, hold=hold) as running:
+                yield running
+        except ProcessError as e:
+            raise TargetError(e.problems[0].message) from e
+
+    @contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        """Give the port itself: this is the other machine, too."""
+        yield port
 
     def close(self) -> None:
         """There is nothing to let go of."""

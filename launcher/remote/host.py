@@ -97,3 +97,12 @@ def lost_way(host: Host, said: str) -> TargetError:
         f"the way to {host.login} was lost{reason}: nothing is known of what the command did there",
         hint="the same again is harmless, once there is a way",
     )
+
+
+def forbidden(host: Host, said: str) -> TargetError:
+    """Return the error for a port that could not be led back here."""
+    lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
+    return TargetError(
+        f"{host.login} leads no port back here: {lines[-1] if lines else 'it gave no reason'}",
+        hint="its sshd_config may say `AllowTcpForwarding no` or `PermitListen`; without it things go another way",
+    )

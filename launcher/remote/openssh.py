@@ -11,15 +11,16 @@ import contextlib
 import fcntl
 import os
 import stat
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from launcher.digest import sha256_bytes
 from launcher.errors import ProcessError, TargetError
-from launcher.process import attend, pipe, run
-from launcher.remote.host import Host, config_file, lost_way, no_way, parse
-from launcher.remote.model import Done
+from launcher.process import Flow, attend, flow, pipe, run
+from launcher.remote.host import Host, config_file, forbidden, lost_way, no_way, parse
+from launcher.remote.model import Done, Stream
 from launcher.remote.words import command_line, without_mark
 
 PERSIST_S = 12 * 3600
@@ -80,14 +81,9 @@ class OpenSSH:
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] | None = None, timeout_s: float | None = None
     ) -> Done:
         """Run a command there: one round trip, besides the opening of the connection. Raises TargetError."""
-        line = command_line(argv)
-        self.connect()
-        self.trips += 1
-        args = ["ssh", *self.options, "-o", "ControlMaster=no", "-o", "BatchMode=yes", *self.host.words]
+        args = self.words(argv)
         try:
-            done = pipe(
-                [*args, line.decode()], [stdin] if isinstance(stdin, bytes) else stdin or (), timeout_s=timeout_s
-            )
+            done = pipe(args, [stdin] if isinstance(stdin, bytes) else stdin or (), timeout_s=timeout_s)
         except ProcessError as e:
             raise lost_way(self.host, f"no end within {timeout_s:g} s" if timeout_s else str(e)) from e
         said, itself = without_mark(done.stderr)
@@ -95,6 +91,40 @@ class OpenSSH:
             self.connected = False
             raise lost_way(self.host, said.decode(errors="replace"))
         return Done(code=done.returncode, stdout=done.stdout, stderr=said)
+
+    @contextlib.contextmanager
+    def stream(self, argv: Sequence[str], *, stdin: bytes = b"", hold: bool = False) -> Iterator[Stream]:
+        """Run a command there and read what it prints as it comes. Raises TargetError."""
+        with flow(self.words(argv), stdin=stdin, hold=hold) as running:
+            yield OpenStream(self, running)
+
+    def words(self, argv: Sequence[str]) -> list[str]:
+        """Open the connection, and return what runs a command over it. Raises TargetError."""
+        line = command_line(argv)
+        self.connect()
+        self.trips += 1
+        shared = ["-o", "ControlMaster=no", "-o", "BatchMode=yes"]
+        return ["ssh", *self.options, *shared, *self.host.words, line.decode()]
+
+    @contextlib.contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        """Ask the connection's holder for a port there that leads to ours. Raises TargetError."""
+        self.connect()
+        spec = f"127.0.0.1:0:127.0.0.1:{port}"
+        done = self.ask("forward", "-R", spec)
+        if done.returncode != 0 or not done.stdout.strip().isdigit():
+            raise forbidden(self.host, done.stderr.decode(errors="replace"))
+        try:
+            yield int(done.stdout)
+        finally:
+            with contextlib.suppress(ProcessError):
+                self.ask("cancel", "-R", spec)
+
+    def ask(self, command: str, *args: str) -> subprocess.CompletedProcess[bytes]:
+        """Say something to the connection's holder. No file of settings is read: forwardings that a person has there
+        would be asked for, and cancelled, with ours."""
+        place = ["-F", "/dev/null", "-o", f"ControlPath={escaped(self.socket)}"]
+        return run(["ssh", *place, "-O", command, *args, *self.host.words], check=False, timeout_s=CONNECT_S)
 
     def connect(self) -> None:
         """Open the connection, unless it is open. Raises TargetError with what to do."""
@@ -133,6 +163,26 @@ class OpenSSH:
         self.connected = False
         with contextlib.suppress(ProcessError):
             run(["ssh", *self.options, "-O", "exit", *self.host.words], check=False, timeout_s=CONNECT_S)
+
+
+class OpenStream:
+    """A Stream over `ssh`."""
+
+    def __init__(self, shell: OpenSSH, running: Flow) -> None:
+        self.shell, self.running = shell, running
+        self.read = running.read
+
+    def code(self) -> int:
+        """Return the command's code. Raises TargetError when it was ssh that ended badly."""
+        code = self.running.code()
+        said, itself = without_mark(self.running.said())
+        if code < 0 or (code == TROUBLE and not itself):
+            self.shell.connected = False
+            raise lost_way(self.shell.host, said.decode(errors="replace"))
+        return code
+
+    def said(self) -> bytes:
+        return without_mark(self.running.said())[0]
 
 
 def batch() -> list[str]:

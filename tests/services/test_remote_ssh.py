@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import socketserver
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from launcher.remote import tools as tool_rooms
 from launcher.remote.delivery import Delivery, prepare
 from launcher.remote.fabric import Fabric
 from launcher.remote.items import Item
+from launcher.remote.model import Stream
 from launcher.remote.openssh import OpenSSH
 from launcher.remote.tools import python
 from tests.sshd import Sshd, keygen, running
@@ -333,3 +337,92 @@ def test_a_connection_that_somebody_ended_is_opened_again(way: Way, sshd: Sshd) 
     for _ in range(3):
         assert way.run(["echo", "1"]).stdout == b"1\n"
     assert sshd.connections() == connections + 1
+
+
+def test_a_stream_gives_what_comes_as_it_comes(way: Way, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"cat; echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo second; echo oh >&2; exit 42"
+    with way.stream(["sh", "-c", script], stdin=b"asked\n") as stream:
+        assert read_until(stream, b"first\n") == b"asked\nfirst\n"
+        go.touch()
+        assert read_until(stream, None) == b"second\n"
+        assert stream.code() == 42
+        assert stream.said() == b"oh\n"
+
+
+def test_a_stream_that_is_let_go_of_ends_there_too(way: Way, tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    with way.stream(["sh", "-c", f"echo on; cat >/dev/null; touch {over}"], stdin=b"x", hold=True) as stream:
+        assert read_until(stream, b"on\n") == b"on\n"
+        assert not over.exists()
+    wait_for(over.exists)
+    assert over.exists(), "its stdin ended"
+    assert way.run(["echo", "still here"]).stdout == b"still here\n"
+
+
+def test_a_stream_that_is_cut_says_so(way: Way, sshd: Sshd) -> None:
+    with way.stream(["sh", "-c", "echo on; sleep 60"]) as stream:
+        assert read_until(stream, b"on\n") == b"on\n"
+        sshd.cut()
+        assert read_until(stream, None) == b""
+        with pytest.raises(TargetError, match="was lost"):
+            stream.code()
+    with way.stream(["echo", "again"]) as stream:
+        assert (read_until(stream, None), stream.code()) == (b"again\n", 0)
+
+
+def read_until(stream: Stream, end: bytes | None) -> bytes:
+    data = b""
+    while end is None or not data.endswith(end):
+        chunk = stream.read(1 << 16)
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+def test_a_port_there_leads_here(way: Way) -> None:
+    """Several connections at once, both directions, and nothing afterwards."""
+    with echoing() as ours, way.forward(ours) as theirs:
+        texts = [bytes([number]) * (1 << 20) for number in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda text: through(theirs, text), texts)) == texts
+    with pytest.raises(ConnectionRefusedError):
+        through(theirs, b"x")
+    assert way.run(["echo", "still here"]).stdout == b"still here\n"
+
+
+@contextmanager
+def echoing() -> Iterator[int]:
+    class Echo(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(self.rfile.read(1 << 20))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
+
+
+def through(port: int, text: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        sender = threading.Thread(target=client.sendall, args=(text,))
+        sender.start()
+        with client.makefile("rb") as reading:
+            said = reading.read(len(text))
+        sender.join()
+        return said
+
+
+@pytest.mark.parametrize("transport", ["ssh", "fabric"])
+def test_an_sshd_that_leads_no_port_back(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path / "strict", "AllowTcpForwarding no\n") as server:
+        monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(server.config))
+        shell = shell_of(transport)
+        with pytest.raises(TargetError, match="leads no port back"), shell.forward(1):
+            pass
+        assert shell.run(["echo", "still here"]).stdout == b"still here\n"
+        end(shell)
