@@ -209,6 +209,7 @@ BOX: dict[str, Key] = {
     "setup": TARGET["setup"],
     "store": Key(store),
     "ship": Key(one_of("auto", "direct", "relay")),
+    "credentials": Key(one_of("memory", "disk")),
     "notice": Key(notices, list),
     "outbound": Key(flag, bool),
 }

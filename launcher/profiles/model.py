@@ -150,6 +150,7 @@ class Profile:
     scratches: tuple[str, ...] = ()  # folders of the nodes' own disks that doctor could write
     # of a box alone (kind "ssh"); there `shared` is launcher's folder on it, and its user's default lies below home
     ship: Literal["auto", "direct", "relay"] = "auto"  # who writes to the store: the box, or who is attached to it
+    credentials: Literal["memory", "disk"] = "memory"  # where narrowed ones lie there: a reboot empties memory
     notice: tuple[str, ...] = ()  # files or http URLs that tell that the box is about to be taken away
     box: Box | None = None
     slurm: str | None = None  # version
