@@ -1,0 +1,1 @@
+"""The parts of the boxes that tests.boxes makes: disk, cables, machine, engine, fake GPUs."""
