@@ -15,7 +15,7 @@ from typing import IO
 
 from launcher.errors import ProcessError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 LAST_LINES = 20
 
 
@@ -35,7 +35,7 @@ def run(
     Raises ProcessError when the program is missing, outlasts `timeout_s` (seconds), or ends with a
     non-zero code while `check` is set.
     """
-    log.debug("run %s", shlex.join(args))
+    logger.debug("run %s", shlex.join(args))
     try:
         done = subprocess.run(
             args, cwd=cwd, env=env, input=stdin, capture_output=True, timeout=timeout_s, pass_fds=pass_fds
@@ -62,7 +62,7 @@ def pipe(
     A program that stops reading is no error by itself. Raises ProcessError when it can't be started or outlasts
     `timeout_s` (seconds), and whatever `chunks` raises; it is ended then, as it is by an interrupt.
     """
-    log.debug("pipe to %s", shlex.join(args))
+    logger.debug("pipe to %s", shlex.join(args))
     try:
         child = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     except OSError as e:
@@ -141,7 +141,7 @@ def flow(args: Sequence[str], *, stdin: bytes = b"", hold: bool = False, hint: s
     With `hold` its stdin stays open after `stdin`, so that it can tell when whoever started it is gone. A terminal's
     Ctrl-C doesn't reach it. Raises ProcessError when it can't be started.
     """
-    log.debug("flow from %s", shlex.join(args))
+    logger.debug("flow from %s", shlex.join(args))
     with tempfile.TemporaryFile() as complaints:
         try:
             child = subprocess.Popen(
@@ -174,7 +174,7 @@ def attend(args: Sequence[str], *, hint: str | None = None) -> tuple[int, str]:
     It reads no stdin. Where stderr is a terminal the complaints go there and "" is returned. They go through a file
     otherwise: what the program leaves running may hold it open. Raises ProcessError when the program is missing.
     """
-    log.debug("attend %s", shlex.join(args))
+    logger.debug("attend %s", shlex.join(args))
     with tempfile.TemporaryFile() as said:
         stderr = None if os.isatty(2) else said
         try:
@@ -193,13 +193,31 @@ def start(
     It gets a session of its own: a terminal's Ctrl-C reaches it only when it is passed on. Raises ProcessError when
     the program is missing.
     """
-    log.debug("start %s", shlex.join(args))
+    logger.debug("start %s", shlex.join(args))
     try:
         return subprocess.Popen(
             args, stdin=subprocess.DEVNULL, env=env, cwd="/", start_new_session=True, pass_fds=pass_fds
         )
     except OSError as e:
         raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+
+
+left: list[subprocess.Popen[bytes]] = []  # that nobody waits for: what is forgotten here would be warned of
+
+
+def leave(args: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, hint: str | None = None) -> int:
+    """Start a program that outlives this process, and return its number: in a session of its own, without stdin, and
+    what it prints is appended to the file `log`. Raises ProcessError when it can't be started."""
+    logger.debug("leave %s", shlex.join(args))
+    with log.open("ab") as out:
+        try:
+            child = subprocess.Popen(
+                args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
+            )
+        except OSError as e:
+            raise ProcessError(f"the program `{args[0]}` can't be started: {e.strerror}", hint=hint) from e
+    left.append(child)
+    return child.pid
 
 
 def last_lines(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -44,7 +44,7 @@ ROOMS = {
     "remote": GROUND  # what is sent, and how
     | {"fetch", "image", "indexes", "lock", "node", "profiles", "registry", "target"},
     "box": GROUND  # the host side on a box that is reached by SSH: what `node` is on a cluster
-    | {"access", "gpu", "image", "inputs", "job", "node", "profiles", "records", "runner", "store", "target"},
+    | {"access", "gpu", "image", "inputs", "job", "node", "profiles", "records", "remote", "runner", "store", "target"},
     "ssh": GROUND  # the target that such a box is, seen from here
     | {"access", "box", "gpu", "image", "job", "node", "profiles", "records", "remote", "runner", "spec", "store"}
     | {"target"},

@@ -31,8 +31,9 @@ class Seen:
     tries: int = 1
 
 
-def decide(record: Record, seen: Seen, *, token: str, retries: int = 0) -> Outcome:
-    """Return what comes of a run whose last attempt has just ended here."""
+def decide(record: Record, seen: Seen, *, token: str | None, retries: int = 0) -> Outcome:
+    """Return what comes of a run whose last attempt has just ended here. `token` names the submission; None: of those
+    whose attempts have none."""
     last = record.attempts[-1]
     if last.superseded:
         return outcome(record, "hold", "superseded", last.reason or "another attempt has the run")
@@ -120,7 +121,7 @@ def is_lost(last: Attempt, seen: Seen) -> bool:
     return last.code is None or (was_killed(last) and seen.memory == 0 and not last.asked_to_stop)
 
 
-def failed(record: Record, kind: str, why: str, token: str, retries: int) -> Outcome:
+def failed(record: Record, kind: str, why: str, token: str | None, retries: int) -> Outcome:
     """Try again here while the spec's `retries` last. They count anew for each submission."""
     before = [one for one in record.attempts[:-1] if (one.scheduler or {}).get("token") == token]
     failures = 1 + sum((one.parted or {}).get("cause") == "command" for one in before)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from launcher.errors import AccessError, DiskFullError, ObjectExistsError, ObjectMissingError, StoreError
-from launcher.node.stopping import Stopping
 from launcher.runner.backoff import Backoff
 
 PATIENCE_S = 900.0
@@ -19,10 +18,16 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
+class Sleeper(Protocol):
+    """Who is told when to stop, and sleeps no longer than until then."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
 class Patience:
     """Tries things again until they work, `limit_s` long; then the last error is raised."""
 
-    def __init__(self, stopping: Stopping | None, limit_s: float = PATIENCE_S) -> None:
+    def __init__(self, stopping: Sleeper | None, limit_s: float = PATIENCE_S) -> None:
         self.stopping, self.limit_s = stopping, limit_s
 
     def until(self, action: Callable[[], Answer]) -> Answer:

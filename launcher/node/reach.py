@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from launcher import access as accesses
 from launcher import store as stores
-from launcher.node.order import Order
+from launcher.store.access import Access
 from launcher.store.objects import Store
 
 RESTORE_S, FLUSH_S = 600.0, 600.0  # how long the runner waits for a store, before and after its command
 LEAST_GRACE_S = 10.0
 
 
-def open_store(order: Order) -> Store:
+class Told(Protocol):
+    """An order of any kind: it says where the store is."""
+
+    @property
+    def store(self) -> Access: ...
+
+
+def open_store(order: Told) -> Store:
     """Open the store as the order says; one whose credentials were not delivered by those of this node."""
     return stores.open(order.store, None if order.store.secrets else accesses.provider(order.store))
 

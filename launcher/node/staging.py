@@ -13,17 +13,26 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from launcher.cache import Cache
 from launcher.digest import CHUNK_BYTES
 from launcher.errors import DiskFullError, IntegrityError, LauncherError
 from launcher.node.images import Delivered, Sif, is_whole
 from launcher.node.order import Order
+from launcher.profiles.model import Profile
 from launcher.profiles.places import Places
 
 SHARE = 0.5  # of a scratch file system that may be taken by images: what they and the free space are together
 OLD_S = 7 * 86400.0  # a run's folder that nobody came back to for so long is removed
 log = logging.getLogger(__name__)
+
+
+class Sited(Protocol):
+    """An order of any kind: it knows the site."""
+
+    @property
+    def profile(self) -> Profile: ...
 
 
 def cache_of(order: Order) -> Cache:
@@ -41,7 +50,7 @@ def cache_of(order: Order) -> Cache:
     return Cache(Path(Places(order.profile.shared).cache(), f"{os.uname().nodename}-{os.getuid()}"))
 
 
-def sif_of(delivered: Delivered, cache: Cache, order: Order) -> Path | None:
+def sif_of(delivered: Delivered, cache: Cache, order: Sited) -> Path | None:
     """Return the image's SIF: a copy on scratch, or the shared folder's own; None when there is none.
 
     Raises IntegrityError when the shared folder's is damaged.

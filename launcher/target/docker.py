@@ -26,6 +26,10 @@ class Docker:
 
     name = "docker"
 
+    def __init__(self, reference: str | None = None) -> None:
+        """`reference` is what the engine has the image by already; None: it is sent from the cache where it lacks."""
+        self.reference = reference
+
     def refusal(self) -> str | None:
         """Return why there is no engine, or None when one answers."""
         from docker.errors import DockerException
@@ -48,7 +52,11 @@ class Docker:
         except DockerException as e:
             raise Unusable(f"no Docker engine answers: {first_line(e)}", hint="`docker info` tells more") from e
         try:
-            tag = load_into_docker(container.image, client)
+            tag = (
+                there(client, container, self.reference)
+                if self.reference
+                else load_into_docker(container.image, client)
+            )
             clear(client, container.run)
             return DockerProcess(client, tag, container)
         except BaseException as e:
@@ -56,6 +64,18 @@ class Docker:
             if isinstance(e, DockerException):
                 raise TargetError(f"Docker refused: {first_line(e)}", hint="`docker info` tells more") from e
             raise
+
+
+def there(client: DockerClient, container: Container, reference: str) -> str:
+    """Return the reference of an image that the engine has. Raises TargetError where it is not that image."""
+    from launcher.image.export import loaded_layers
+
+    if loaded_layers(client, reference) != container.image.diff_ids:
+        raise TargetError(
+            f"the Docker engine has no image {reference} with the layers that it should have",
+            hint="launch again: that brings it",
+        )
+    return reference
 
 
 def connect() -> DockerClient:

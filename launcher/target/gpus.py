@@ -1,7 +1,8 @@
 """GPUs of this machine for one run each: free ones are claimed, and a container is told which it has.
 
 A claim is a file lock, `gpus/<uuid>.lock` in the cache, so it ends with the launcher that holds it. The file's text is
-the run's id, for the message that another run gets.
+the run's id, for the message that another run gets, and the file that its runner holds: a container may outlive the
+launcher that started it, and its GPUs are not free then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from launcher.errors import TargetError
 from launcher.gpu.model import Device, Gpu, Node
 from launcher.gpu.serves import way
 from launcher.gpu.verdict import Wanted, chosen, has_code, plural
+from launcher.target.living import is_held
 
 LIBRARIES = "/.singularity.d/libs"
 """Where a container finds the driver's libraries, when nothing puts them into a folder that the loader knows; the
@@ -39,8 +41,12 @@ class Claimed:
             os.close(self.descriptors.pop())
 
 
-def claim(wanted: Wanted, node: Node, run: str, cache: Cache, gpu: Gpu | None = None) -> Claimed:
+def claim(
+    wanted: Wanted, node: Node, run: str, cache: Cache, gpu: Gpu | None = None, sign: Path | None = None
+) -> Claimed:
     """Claim as many free GPUs as are wanted, among those that run the code of the image (`gpu`).
+
+    `sign` is the file that the run's runner will hold.
 
     Raises TargetError when there are too few, with who holds the others.
     """
@@ -52,7 +58,7 @@ def claim(wanted: Wanted, node: Node, run: str, cache: Cache, gpu: Gpu | None = 
         for device in fitting(wanted, node, gpu):
             if len(held) == wanted.count:
                 break
-            descriptor, holder = lock(device, run, cache)
+            descriptor, holder = lock(device, run, cache, sign)
             if descriptor is None:
                 busy.append(f"{called(device)} by {holder or 'another run'}")
             else:
@@ -89,20 +95,30 @@ def too_few(wanted: Wanted, free: int, busy: Sequence[str], gpu: Gpu | None) -> 
     )
 
 
-def lock(device: Device, run: str, cache: Cache) -> tuple[int | None, str]:
-    """Return a descriptor that holds the GPU, or None and the run that holds it."""
+def lock(device: Device, run: str, cache: Cache, sign: Path | None = None) -> tuple[int | None, str]:
+    """Return a descriptor that holds the GPU, or None and the run that holds it: by its launcher, or its runner."""
     path = cache.root / "gpus" / f"{name_of(device)}.lock"
     path.parent.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+        holder, _ = told(descriptor)
+        os.close(descriptor)
+        return None, holder
+    holder, held = told(descriptor)
+    if holder != run and held and is_held(Path(held)):
         os.close(descriptor)
         return None, holder
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, run.encode(), 0)
+    os.pwrite(descriptor, os.fsencode(f"{run}\n{sign or ''}"), 0)
     return descriptor, run
+
+
+def told(descriptor: int) -> tuple[str, str]:
+    """Return the run that last held a GPU, and the file that its runner holds as long as it lives."""
+    holder, _, sign = os.fsdecode(os.pread(descriptor, 5000, 0)).partition("\n")
+    return holder, sign
 
 
 def name_of(device: Device) -> str:

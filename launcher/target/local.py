@@ -23,6 +23,7 @@ from launcher.store.keys import quoted
 from launcher.target import machine, secrets
 from launcher.target.gpus import Claimed, claim
 from launcher.target.layout import container
+from launcher.target.living import is_held
 from launcher.target.model import Container, Ending, Process, Runtime, StillRunning, Unusable, Work
 from launcher.target.trees import make_removable
 
@@ -121,7 +122,8 @@ class Local:
     def claim_gpus(self, job: Job) -> Claimed:
         """Claim the GPUs that a job wants. Raises TargetError when too few are free."""
         node = self.node if job.resources.gpus.count else Node()
-        return claim(job.resources.gpus, node, job.run, self.cache, job.gpu)
+        sign = self.folder(job.run) / "inside" / "attempt.json"
+        return claim(job.resources.gpus, node, job.run, self.cache, job.gpu, sign)
 
     def begin(
         self, work: Work, folder: Path, gpus: tuple[Device, ...] = (), handed: secrets.Handed | None = None
@@ -197,14 +199,3 @@ def refuse_living(told: Path, run: str) -> None:
                 hint=f"`launcher logs -f {run}` follows it",
             )
         time.sleep(0.05)
-
-
-def is_held(path: Path) -> bool:
-    try:
-        with path.open("r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # not there, or a file system without locks
-        return False
-    return False
