@@ -57,4 +57,5 @@ cd "$root"
 pivot_root . .
 umount -l .
 cd /
+mount --make-rshared /  # as systemd does
 exec /usr/bin/tini -- sleep infinity
