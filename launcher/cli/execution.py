@@ -26,6 +26,7 @@ from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
+    from launcher.job import Job
     from launcher.records import Record
     from launcher.store.access import Access
     from launcher.store.objects import Store
@@ -88,7 +89,7 @@ def execute(
         )
     try:
         with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
-            vault.stay(named(work, cache, facts), opened, choose_progress())
+            vault.stay(artifacts(work.job, work.code, cache, facts), opened, choose_progress())
         with passing_on() as going, stdout_for_json(as_json):
             process = local.start(work)
             going.follow(process)
@@ -121,10 +122,10 @@ def execute(
     return ending.exit_code
 
 
-def named(work: Work, cache: Cache, facts: Mapping[str, object] | None) -> dict[str, Path]:
+def artifacts(job: Job, code: Path, cache: Cache, facts: Mapping[str, object] | None) -> dict[str, Path]:
     """Return the artifacts that only this run names: its code, and the patch of that where this machine has it."""
     patch = cache.find("artifacts", str(facts["patch"])) if facts and facts.get("patch") else None
-    return {work.job.code: work.code, **({patch.name: patch} if patch else {})}
+    return {job.code: code, **({patch.name: patch} if patch else {})}
 
 
 @contextlib.contextmanager
@@ -148,7 +149,7 @@ def named_store(opened: Store) -> str:
     return "" if opened.url == default_url() else f" --store {shlex.quote(opened.url)}"
 
 
-def report(record: Record, folder: Path, store: str, as_json: bool) -> None:
+def report(record: Record, folder: Path | str, store: str, as_json: bool, resume: str = "") -> None:
     """Say in one line on stderr what came of it, where the rest is, and what to type next."""
     if as_json:
         print_json(record)
@@ -156,7 +157,7 @@ def report(record: Record, folder: Path, store: str, as_json: bool) -> None:
         return
     reason = f" ({record.reason})" if record.reason and record.state != "succeeded" else ""
     again = record.state in ("killed", "unknown") and bool(record.checkpoints)
-    follow = f"launcher run --resume {record.run}" if again else f"launcher show {record.run}"
+    follow = (resume or f"launcher run --resume {record.run}") if again else f"launcher show {record.run}"
     whole = (
         "" if record.complete or not record.missing else f"; not everything is in the store, the rest is in {folder}"
     )

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.errors import ObjectMissingError, TargetError, UsageError
+from launcher.errors import TargetError, UsageError
 from launcher.store import folder_of, keys
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
+    from launcher.code import Code
     from launcher.image import Image
+    from launcher.inputs import Staged
     from launcher.job import Job
     from launcher.job.sweeps import Plan
     from launcher.lock import Lock
@@ -31,6 +33,16 @@ class Freight:
     image: Image
     code: Path
     data: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What runs of a spec are made of, as it lies on this machine."""
+
+    image: Image
+    code: Code
+    data: Mapping[str, Staged]
+    pins: Mapping[str, str]  # the sha256 of each input, by its name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +99,8 @@ def prepared(
 
     Raises TargetError, before anything is built, with every reason why the target can't serve the spec.
     """
-    from launcher.cli import execution, inputs, interpreter, pipeline
-    from launcher.code import snapshot
+    from launcher.cli import execution
+    from launcher.cli.inputs import paths
     from launcher.job import overridden, plan
     from launcher.job.sweeps import Plan
     from launcher.lock import digest
@@ -98,23 +110,37 @@ def prepared(
     spec, lock = spec_and_lock
     points, overrides = expand(spec), overridden(words, spec.params)
     now, entropy = execution.moment()
-    pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
 
-    def planned(image: str, code: str, points: Sequence[Point]) -> list[Job]:
-        data = {name: pin.sha256 for name, pin in pins.items()}
+    def planned(image: str, code: str, points: Sequence[Point], data: Mapping[str, str]) -> list[Job]:
         made = {"lock": digest(lock), "image": image, "code": code}
         return plan(spec, **made, now=now, entropy=entropy, data=data, overrides=overrides, gpu=lock.gpu, points=points)
 
-    refuse_unfit(planned("", "", points[:1])[0], lock, profile, spec.image.platform)
+    refuse_unfit(planned("", "", points[:1], {})[0], lock, profile, spec.image.platform)
+    got = gathered(spec, spec, lock, opened, access, cache, progress)
+    jobs = planned(got.image.id, got.code.digest, points, got.pins)
+    made = Plan.of(jobs, spec, when=now, who=user(), code_facts=got.code.facts())
+    freight = Freight(image=got.image, code=got.code.archive, data=paths(got.data))
+    return Ready(plan=made, freight=freight, lock=lock, patch=got.code.patch)
+
+
+def gathered(
+    whole: Spec, spec: Spec, lock: Lock, opened: Store, access: Access, cache: Cache, progress: Progress
+) -> Gathered:
+    """Bring the inputs, build the image, take the snapshot of the code.
+
+    `whole` says what belongs to the code: the spec with its sweep, if it has one; `spec` may be one point of that.
+    """
+    from launcher.cli import execution, inputs, interpreter, pipeline
+    from launcher.code import snapshot
+
+    pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
     found = inputs.bring(pins, sources, cache, opened, progress)
     image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
     interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
-    code = snapshot(inputs.code_of(spec, progress), cache, skip=execution.store_folder(access))
+    code = snapshot(inputs.code_of(whole, progress), cache, skip=execution.store_folder(access))
     for note in code.notes:
         progress.note(note)
-    made = Plan.of(planned(image.id, code.digest, points), spec, when=now, who=user(), code_facts=code.facts())
-    freight = Freight(image=image, code=code.archive, data=inputs.paths(found))
-    return Ready(plan=made, freight=freight, lock=lock, patch=code.patch)
+    return Gathered(image=image, code=code, data=found, pins={name: pin.sha256 for name, pin in pins.items()})
 
 
 def refuse_unfit(job: Job, lock: Lock, profile: Profile, platform: str) -> None:
@@ -131,12 +157,16 @@ def refuse_unfit(job: Job, lock: Lock, profile: Profile, platform: str) -> None:
 
 def keep(ready: Ready, opened: Store) -> None:
     """Put into the store what records name by digest: the lock, the code, its patch."""
+    keep_named(ready.plan.shared, ready.lock, ready.freight.code, ready.patch, opened)
+
+
+def keep_named(job: Job, lock: Lock, code: Path, patch: tuple[str, Path] | None, opened: Store) -> None:
+    """Put into the store what a job names by digest: the lock, the code, its patch."""
     from launcher.cli import execution
     from launcher.lock import dumps
 
-    job = ready.plan.shared
-    execution.keep(opened, keys.lock(job.lock), dumps(ready.lock).encode())
-    for sha256, archive in [(job.code, ready.freight.code), *([ready.patch] if ready.patch else [])]:
+    execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())
+    for sha256, archive in [(job.code, code), *([patch] if patch else [])]:
         execution.keep(opened, keys.artifact(sha256), archive)
 
 
@@ -164,31 +194,18 @@ def brought_back(plan: Plan, opened: Store, cache: Cache, progress: Progress, gi
 
     Raises a LauncherError of what is missing or different.
     """
-    from launcher.cli import pipeline
+    from launcher.cli import rerun
     from launcher.cli.inputs import paths
-    from launcher.cli.rerun import code_archive, data_of
-    from launcher.errors import LockError, StoreError
-    from launcher.fetch import base_sources, default_sources
-    from launcher.lock import loads
-    from launcher.vault import VaultSource
 
-    job = plan.shared
-    try:
-        lock = loads(opened.get(keys.lock(job.lock)).decode(), f"the lock of {plan.sweep}")
-    except ObjectMissingError as e:
-        raise StoreError(f"the lock of {plan.sweep} is not in {opened.url}", hint="submit its spec again") from e
-    sources = [VaultSource(opened), *default_sources(), *base_sources(lock)]
-    image = pipeline.built(lock, cache, progress, sources=sources)
-    if image.id != job.image:
-        raise LockError(f"the lock of {plan.sweep} gives the image {image.id}, and it was planned with {job.image}")
-    found = data_of(job, lock, given, cache, opened, progress)
-    return Freight(image=image, code=code_archive(job, opened, cache), data=paths(found))
+    got = rerun.brought_back(plan.shared, opened, cache, progress, given, name=plan.sweep)
+    return Freight(image=got.image, code=got.code, data=paths(got.data))
 
 
 def refuse_wrong_kind(profile: Profile) -> None:
+    """Raise UsageError for a target that takes no sweeps."""
     if profile.kind != "slurm":
-        hint = "`launcher target list` shows what there is"
-        raise UsageError(f"{profile.name} is no Slurm cluster (it is {profile.kind})", hint=hint)
+        hint = f"`launcher run SPEC --on {profile.name}` runs a spec there; --point N one point of a sweep"
+        raise UsageError(f"{profile.name} is no Slurm cluster, but a box that is reached by SSH", hint=hint)
 
 
 def with_store(spec: Spec, place: str | None, profile: Profile) -> Spec:

@@ -6,8 +6,8 @@ inputs are found where --data says, on this node, in the store, or where this ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from launcher.store.credentials import moment
 from launcher.target.model import StillRunning
 
 if TYPE_CHECKING:
+    from launcher.image import Image
     from launcher.inputs import Staged
     from launcher.lock import Lock
     from launcher.progress import Progress
@@ -80,21 +81,35 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
 def refuse_to_resume(record: Record, local: Local) -> None:
     """Raise TargetError for a run that has succeeded, or that may be going on where this machine can't see it.
 
-    Of what it started itself, this machine knows better than the record whether it still runs. One of another machine
-    may be resumed when it gave no sign of life for a while: the new attempt waits until the old one's claim has lapsed.
+    Of what it started itself, this machine knows better than the record whether it still runs.
     """
-    run = record.run
-    if record.state == "succeeded":
-        raise TargetError(f"{run} has succeeded", hint=f"`launcher rerun {run}` runs it again, as a new run")
+    refuse_succeeded(record)
     last = record.attempts[-1] if record.attempts else None
-    if last is None or record.state not in SILENT_S or local.last_attempt(run) == last.attempt:
+    if last is not None and local.last_attempt(record.run) == last.attempt:
         return
-    if record.state == "queued" and local.knows(run):
+    if record.state == "queued" and local.knows(record.run):
+        return
+    refuse_going(record)
+
+
+def refuse_succeeded(record: Record) -> None:
+    if record.state == "succeeded":
+        run = record.run
+        raise TargetError(f"{run} has succeeded", hint=f"`launcher rerun {run}` runs it again, as a new run")
+
+
+def refuse_going(record: Record) -> None:
+    """Raise StillRunning for a run that gave a sign of life a while ago at most: another machine may have it.
+
+    Where it gave none the new attempt waits until the old one's claim has lapsed.
+    """
+    last = record.attempts[-1] if record.attempts else None
+    if last is None or record.state not in SILENT_S:
         return
     if silent_s(last) < (enough := SILENT_S[record.state]):
-        elsewhere = f"{run} is {record.state}, and this machine (with this cache) did not start it"
+        elsewhere = f"{record.run} is {record.state}, and this machine (with this cache) did not start it"
         silence = f"when it has given no sign of life for {enough:.0f} s it can be resumed"
-        raise StillRunning(elsewhere, hint=f"`launcher logs -f {run}` follows it; {silence}")
+        raise StillRunning(elsewhere, hint=f"`launcher logs -f {record.run}` follows it; {silence}")
 
 
 def silent_s(last: Attempt) -> float:
@@ -126,21 +141,56 @@ def recovered(
     """
     from launcher.cli.check import refuse_unfit
     from launcher.cli.inputs import origins, paths
+    from launcher.target.model import Work
+
+    def fit(lock: Lock) -> None:
+        refuse_unfit(lock, job.resources, cache, runtime, opened.url, {})
+
+    got = brought_back(job, opened, cache, progress, given, fit)
+    data, lay = paths(got.data), origins(got.data)
+    return Work(job=job, image=got.image, code=got.code, store=access, data=data, origins=lay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Back:
+    """What a job names, brought back to this machine."""
+
+    image: Image
+    code: Path
+    data: Mapping[str, Staged]
+
+
+def brought_back(
+    job: Job,
+    opened: Store,
+    cache: Cache,
+    progress: Progress,
+    given: Mapping[str, Path],
+    fit: Callable[[Lock], None] = lambda lock: None,
+    name: str = "",
+) -> Back:
+    """Bring back what a job names, from its lock and its code in the store. `name` is whose they are, if not the run's.
+
+    `fit` raises where the job can't run, before anything is fetched. Raises a LauncherError of what is missing or
+    different.
+    """
     from launcher.fetch import base_sources, default_sources
     from launcher.lock import loads
-    from launcher.target.model import Work
     from launcher.vault import VaultSource
 
-    text = opened.get(keys.lock(job.lock)).decode()
-    lock = loads(text, f"the lock of {job.run}")
-    refuse_unfit(lock, job.resources, cache, runtime, opened.url, {})
+    whose = name or job.run
+    try:
+        lock = loads(opened.get(keys.lock(job.lock)).decode(), f"the lock of {whose}")
+    except ObjectMissingError as e:
+        hint = "submit its spec again" if name else "name its store by --store"
+        raise StoreError(f"the lock of {whose} is not in {opened.url}", hint=hint) from e
+    fit(lock)
     sources = [VaultSource(opened), *default_sources(), *base_sources(lock)]
     image = pipeline.built(lock, cache, progress, sources=sources)
     if image.id != job.image:
-        raise LockError(f"the lock of {job.run} gives the image {image.id}, and it ran in {job.image}")
+        raise LockError(f"the lock of {whose} gives the image {image.id}, and its job names {job.image}")
     found = data_of(job, lock, given, cache, opened, progress)
-    code = code_archive(job, opened, cache)
-    return Work(job=job, image=image, code=code, store=access, data=paths(found), origins=origins(found))
+    return Back(image=image, code=code_archive(job, opened, cache), data=found)
 
 
 def code_archive(job: Job, opened: Store, cache: Cache) -> Path:

@@ -15,11 +15,17 @@ from launcher.cli.progress import choose_progress
 from launcher.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from launcher.job import Job
     from launcher.spec.model import Spec
+    from launcher.store.objects import Store
+
+HERE = "local"
 
 
 @click.command("run")
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
+@click.option("--on", "target", metavar="TARGET", help="Run it on a box: a name of `launcher target list`.")
+@click.option("-d", "--detach", is_flag=True, help="With --on: return when it has been started there.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Override a parameter.")
 @runtime_option
 @click.option("--store", "place", metavar="URL", help="The store (default: the spec's, then $LAUNCHER_STORE).")
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
 def run(
     ctx: click.Context,
     spec: Path | None,
+    target: str | None,
+    detach: bool,
     params: tuple[str, ...],
     runtime: str | None,
     place: str | None,
@@ -41,20 +49,29 @@ def run(
     words: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run SPEC (experiment.yaml): lock it, build its image, run it here, record it.
+    """Run SPEC (experiment.yaml): lock it, build its image, run it here or --on a box, record it.
 
     The command's output is this command's output, and its exit code the exit code. With --json stdout is the
     record alone, and what the command prints goes to stderr. Sweeps are for `launcher submit`; --point runs one point.
+
+    On a box the run needs nobody who is connected: Ctrl-C lets go of it, and `launcher attach RUN` comes back.
     """
+    there = None if target in (None, HERE) else target
+    if detach and there is None:
+        raise UsageError("--detach goes with --on", hint="what runs here ends with this command")
     if resume is None:
         if words:
             raise UsageError("--data goes with --resume", hint="a spec names its inputs under `data:`")
+        if there is not None:
+            from launcher.cli.launch import Asked, run_spec_on
+
+            ctx.exit(run_spec_on(there, Asked(spec, params, place, frozen, point), runtime, detach, as_json))
         ctx.exit(run_spec(spec, params, runtime, place, frozen, as_json, point))
     if spec or params or frozen or point is not None:
         raise UsageError("--resume goes on with what the record says", hint="leave SPEC, -p, --point and --frozen out")
-    from launcher.cli.rerun import resume_run
+    from launcher.cli.resume import go_on
 
-    ctx.exit(resume_run(resume, words, place, runtime, as_json))
+    ctx.exit(go_on(resume, target or HERE, words, place, runtime, detach, as_json))
 
 
 def run_spec(
@@ -68,11 +85,9 @@ def run_spec(
 ) -> int:
     """Run a spec, or one point of its sweep; return the command's exit code."""
     from launcher import spec as specs
-    from launcher.cli import check, execution, inputs, interpreter, pipeline
-    from launcher.code import snapshot
-    from launcher.job import overridden, plan, point_digest, point_group
-    from launcher.lock import digest, dumps
-    from launcher.store import keys
+    from launcher.cli import check, execution, inputs, pipeline, preparing
+    from launcher.job import overridden, plan
+    from launcher.lock import digest
     from launcher.target.model import Work
 
     cache, progress = Cache(), choose_progress()
@@ -84,35 +99,35 @@ def run_spec(
     spec = replace(spec, store=place or spec.store)  # where a lost artifact is looked for, too
     opened, access = execution.open_store(spec.store)
     check.refuse_unfit(lock, spec.resources, cache, runtime, opened.url, inputs.lying(spec))
-    pins, sources = {pin.name: pin for pin in lock.data}, {data.name: data for data in spec.data}
-    found = inputs.bring(pins, sources, cache, opened, progress)
-    image = pipeline.expected(lock, pipeline.built(lock, cache, progress, spec=spec))
-    interpreter.refuse_without_python(lock, cache)  # only now surely in the cache
-    code = snapshot(inputs.code_of(whole, progress), cache, skip=execution.store_folder(access))
-    for note in code.notes:
-        progress.note(note)
+    got = preparing.gathered(whole, spec, lock, opened, access, cache, progress)
     now, entropy = execution.moment()
     [job] = plan(
         spec,
         lock=digest(lock),
-        image=image.id,
-        code=code.digest,
+        image=got.image.id,
+        code=got.code.digest,
         now=now,
         entropy=entropy,
-        data={name: pin.sha256 for name, pin in pins.items()},
+        data=got.pins,
         overrides=overrides,
         gpu=lock.gpu,
     )
-    execution.keep(opened, keys.lock(job.lock), dumps(lock).encode())
-    for sha256, archive in [(code.digest, code.archive), *([code.patch] if code.patch else [])]:
-        execution.keep(opened, keys.artifact(sha256), archive)
-    data, origins = inputs.paths(found), inputs.origins(found)
-    work = Work(job=job, image=image, code=code.archive, store=access, data=data, origins=origins)
-    ended = execution.execute(work, opened, cache, runtime=runtime, facts=code.facts(), as_json=as_json)
+    preparing.keep_named(job, lock, got.code.archive, got.code.patch, opened)
+    data, origins = inputs.paths(got.data), inputs.origins(got.data)
+    work = Work(job=job, image=got.image, code=got.code.archive, store=access, data=data, origins=origins)
+    ended = execution.execute(work, opened, cache, runtime=runtime, facts=got.code.facts(), as_json=as_json)
+    finish_point(whole, job, opened, ended)
+    return ended
+
+
+def finish_point(whole: Spec, job: Job, opened: Store, ended: int) -> None:
+    """Note that a point of a sweep is finished, so that the sweep doesn't run it again."""
+    from launcher.job import point_digest, point_group
+    from launcher.store import keys
+
     if whole.sweep and ended == 0:
         with suppress(StoreError):  # the sweep would run it once more, no worse
             opened.create(keys.point(point_group(job), point_digest(job)), job.run.encode())
-    return ended
 
 
 def one_run(spec: Spec, point: int | None, path: Path) -> Spec:
