@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.cache import Cache
@@ -23,8 +29,34 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexisten
 def tiny_image(cache: Cache, *, mount_points: bool = False) -> Image:
     """Return an image of two layers: shell and libraries, Python over them.
 
-    `mount_points` gives it the empty folders that the assembler gives every image.
+    `mount_points` gives it the empty folders that the assembler gives every image. Made once in a process, as that
+    takes two seconds; a cache gets copies, as a test may damage its own.
     """
+    made = made_once(mount_points)
+    return replace(made, layers=tuple(replace(layer, path=copied(layer, cache)) for layer in made.layers))
+
+
+def copied(layer: Layer, cache: Cache) -> Path:
+    place = cache.path("blobs", layer.diff_id)
+    if place.exists():
+        return place
+    with cache.scratch() as scratch:
+        return cache.adopt("blobs", layer.diff_id, Path(shutil.copyfile(layer.path, scratch / "layer")))
+
+
+@functools.cache
+def made_once(mount_points: bool) -> Image:
+    folder = tempfile.mkdtemp(prefix="tiny-image-")
+    atexit.register(remove, folder, os.getpid())
+    return make(Cache(Path(folder)), mount_points)
+
+
+def remove(folder: str, maker: int) -> None:
+    if os.getpid() == maker:  # and not a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make(cache: Cache, mount_points: bool) -> Image:
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}").resolve()
     library = Path(sys.base_prefix, "lib", python.name)
     obstore = importlib.util.find_spec("obstore")

@@ -28,6 +28,7 @@ from launcher.spec.model import Gpus, Resources
 from launcher.store import keys
 from launcher.store.access import Access
 from launcher.target.apptainer_watch import children
+from tests.attempts import wait_for
 from tests.object_stores import REGION, Faulty
 from tests.rootfs import tiny_image
 from tests.sites import Site, Wish, decisions, deliver
@@ -40,10 +41,12 @@ print("from", done, flush=True)
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 while done < 5 and not stop:
-    time.sleep({pace})
+    time.sleep(0.2)
     done += 1
     (folder / ".new").write_text(str(done))
     (folder / ".new").rename(folder / str(done))
+    while os.environ["LAUNCHER_ATTEMPT"] == "1" and not stop and not (folder / ".go").exists():
+        time.sleep(0.02)  # until the test has done what it wants to do while this runs
 if stop:
     sys.exit(143)
 pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "sum").write_text(str(done))
@@ -120,10 +123,10 @@ def test_what_has_succeeded_or_is_not_wanted_is_not_run_again(site: Make) -> Non
 
 
 def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
-    one = site(Wish(script=COUNTING.replace("{pace}", "1")))
+    one = site(Wish(script=COUNTING))
     process = one.start(SLURM_JOB_END_TIME=str(int(time.time()) + 30))
     until(process, b"from 0")
-    time.sleep(1.2)
+    wait_for(lambda: one.record().checkpoints)
     process.send_signal(signal.SIGUSR2)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, one.told()["decision"]) == (75, "requeue"), said.decode()
@@ -145,7 +148,7 @@ def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
 
 
 def test_a_term_stops_and_leaves_the_rest_to_slurm(site: Make) -> None:
-    one = site(Wish(script=COUNTING.replace("{pace}", "3")))
+    one = site(Wish(script=COUNTING))
     process = one.start()
     until(process, b"from 0")
     process.send_signal(signal.SIGCONT)
@@ -203,10 +206,10 @@ def test_a_container_that_is_killed_goes_on_here_and_then_elsewhere(site: Make) 
 
 
 def test_the_next_task_goes_on_after_a_host_side_was_killed(site: Make) -> None:
-    one = site(Wish(script=COUNTING.replace("{pace}", "0.4")))
+    one = site(Wish(script=COUNTING))
     process = one.start()
     until(process, b"from 0")
-    time.sleep(1.5)
+    wait_for(lambda: one.record().checkpoints)
     process.kill()
     process.communicate()
     assert not one.state().exists(), "so the batch script knows that nobody had a last word"
@@ -219,7 +222,7 @@ def test_the_next_task_goes_on_after_a_host_side_was_killed(site: Make) -> None:
 
 def test_an_attempt_that_only_waited_for_another_leaves_nothing(site: Make) -> None:
     """As after a cut node was given up: its copy of the task goes on beside the requeued one."""
-    one = site(Wish(script=COUNTING.replace("{pace}", "1.2")), scratch=None)
+    one = site(Wish(script=COUNTING), scratch=None)
     first = one.start()
     until(first, b"from 0")
     elsewhere = site(Wish(script=""), scratch="$ELSEWHERE").order.profile
@@ -231,6 +234,8 @@ def test_an_attempt_that_only_waited_for_another_leaves_nothing(site: Make) -> N
     assert (one.told()["decision"], one.told()["kind"]) == ("hold", "asked")
     assert [attempt.attempt for attempt in one.record().attempts] == [1]
     assert one.record().state == "running"
+    saved = wait_for(lambda: [path for path in one.shared.rglob("checkpoints/1") if path.is_file()])
+    saved[0].with_name(".go").touch()
     first.communicate(timeout=60)
     assert one.record().state == "succeeded"
 
@@ -251,7 +256,7 @@ def test_points_that_are_packed_run_at_once_and_go_on_together(site: Make) -> No
     script = (
         "import os, sys, time\n"
         "n = int(os.environ['LAUNCHER_PARAM_N'])\n"
-        "time.sleep(1)\nprint('point', n, flush=True)\nsys.exit(4 if n == 1 else 0)\n"
+        "time.sleep(4)\nprint('point', n, flush=True)\nsys.exit(4 if n == 1 else 0)\n"
     )
     one = site(Wish(script=script, points=3, pack=3))
     done = one.task()

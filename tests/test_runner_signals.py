@@ -36,15 +36,20 @@ print('ready', flush=True)
 while True: os.write(1, b'x' * 4096)
 """
 ORPHANS = """
+import pathlib
 for n in range(50): os.system('sh -c "sleep 0.1 &"')
-time.sleep(1)
-states = [open(f'/proc/{p}/stat').read().split(')')[1].split()[0] for p in os.listdir('/proc') if p.isdigit()]
-print(states.count('Z'), os.getppid())
+def states():
+    for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
+        try: yield path.read_text().split(')')[1].split()[0]
+        except OSError: continue
+end = time.monotonic() + (20 if os.getppid() == 1 else 0)
+while len(list(states())) > 2 and time.monotonic() < end: time.sleep(0.05)
+print(list(states()).count('Z'), os.getppid())
 """
 GROUP = """
-sh -c 'trap "echo inner; exit 0" TERM; while :; do sleep 0.05; done' &
 trap 'wait; echo outer; exit 4' TERM
-echo ready; wait; wait
+sh -c 'trap "echo inner; exit 0" TERM; echo ready; while :; do sleep 0.05; done' &
+wait; wait
 """
 
 
@@ -101,11 +106,11 @@ def test_after_the_grace_a_deaf_command_is_killed(bench: Bench) -> None:
 
 def test_a_second_signal_at_once_is_the_first_one_again_and_a_later_one_kills(bench: Bench) -> None:
     with ready(bench, DEAF) as process:
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # "at once" is a second, of which a busy machine takes its share
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.2)
         assert process.poll() is None
-        time.sleep(1)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
     assert process.returncode == 137
@@ -113,8 +118,7 @@ def test_a_second_signal_at_once_is_the_first_one_again_and_a_later_one_kills(be
 
 def test_the_whole_process_group_gets_the_signal(bench: Bench) -> None:
     with bench.start(["sh", "-c", GROUP]) as process:
-        process.stdout.readline()
-        time.sleep(0.3)
+        assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
     assert (sorted(out.split()), process.returncode) == ([b"inner", b"outer"], 4)

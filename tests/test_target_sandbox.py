@@ -195,8 +195,10 @@ def test_orphans_are_reaped(cache: Cache, container: Container, capfd: pytest.Ca
         "        os.fork() or time.sleep(0.05)\n"
         "        os._exit(0)\n"
         "    os.waitpid(child, 0)\n"
-        "time.sleep(0.2)\n"
-        "print(len([name for name in os.listdir('/proc') if name.isdigit()]))\n"
+        "living = lambda: len([name for name in os.listdir('/proc') if name.isdigit()])\n"
+        "end = time.monotonic() + 20\n"
+        "while living() > 2 and time.monotonic() < end: time.sleep(0.02)\n"
+        "print(living())\n"
     )
     assert ended(cache, python(container, script)) == Ending(code=0)
     assert capfd.readouterr().out == "2\n"
@@ -292,7 +294,7 @@ def test_death_of_the_launcher_ends_everything(driven: Callable[..., list[str]])
         process.kill()
         begun = time.monotonic()
         assert process.stdout.read() == b""  # its end comes when the last holder of the pipe is gone
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30, "and not the minute that they would take"
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from launcher.image.oci import Image
 from launcher.store import keys
 from launcher.target.docker import name_of
 from launcher.target.model import Ending
+from tests.attempts import wait_for
 from tests.rootfs import tiny_image
 from tests.test_target_local import Desk
 
@@ -95,15 +95,16 @@ def test_codes_and_output(desk: Desk, capfdbinary: pytest.CaptureFixture[bytes],
 def test_signals_and_removal(desk: Desk) -> None:
     import docker
 
-    script = "import signal, sys, pathlib; signal.signal(15, lambda *_: sys.exit(7)); signal.pause()"
+    ready = "open(os.environ['LAUNCHER_OUTPUT_DIR'] + '/ready', 'w').close()"
+    script = f"import os, signal, sys; signal.signal(15, lambda *_: sys.exit(7)); {ready}; signal.pause()"
     work = desk.work("python3", "-c", script)
+    place = desk.cache.root / "runs" / work.job.run / "inside" / "outputs" / "ready"
     local = target.open("local", desk.cache, runtime="docker")
     records.submit(store.open(str(desk.store)), work.job_json())
     process = local.start(work)
     client = docker.from_env()
     assert client.containers.get(name_of(work.job.run)).labels["launcher.run"] == work.job.run
-    timer = threading.Timer(3, lambda: process.signal(15))
-    timer.start()
+    threading.Thread(target=lambda: (wait_for(place.exists), process.signal(15))).start()
     assert process.wait() == Ending(code=7)
     assert client.containers.list(all=True) == []
     client.close()
@@ -118,8 +119,9 @@ def test_what_a_killed_client_leaves_is_found(desk: Desk) -> None:
     with pytest.raises(TargetError, match="is still running, in the container"):
         target.open("local", desk.cache, runtime="docker").start(work)
     client = docker.from_env()
-    client.containers.get(name_of(work.job.run)).kill()
-    time.sleep(0.5)
+    left = client.containers.get(name_of(work.job.run))
+    left.kill()
+    left.wait()
     again = desk.work("true")
     assert desk.run(again, "docker").exit_code in (0, 127)
     client.containers.get(name_of(work.job.run)).remove(force=True)
