@@ -246,7 +246,9 @@ def test_json_has_findings_and_facts(spec: Path, capfd: pytest.CaptureFixture[st
 def test_another_target_is_refused_with_what_there_is(spec: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", str(spec), "--on", "cluster"]) == 2
     said = capfd.readouterr().err
-    assert "there is no target `cluster`\n  hint: `launcher target add cluster --slurm` makes one" in said
+    assert (
+        "there is no target `cluster`\n  hint: `launcher target add cluster --slurm` or `--ssh HOST` makes one" in said
+    )
 
 
 def test_a_cluster_is_compared_by_what_doctor_found(

@@ -68,6 +68,17 @@ def load_found(name: str) -> Profile | None:
     return from_json({**found, "name": name}) if found else None
 
 
+def said_of(name: str) -> frozenset[str]:
+    """Return what a person's file names of a target, as a profile calls it; nothing where there is no such file.
+
+    Raises TargetError with every mistake of it.
+    """
+    from launcher.profiles.reading import as_fields, parsed_text, text_of
+
+    file = file_of(name)
+    return frozenset(as_fields(parsed_text(text_of(file), str(file))["target"]) if file.exists() else ())
+
+
 def unknown(name: str) -> UsageError:
     import difflib
 
@@ -77,7 +88,8 @@ def unknown(name: str) -> UsageError:
     known = [*RESERVED, *names()]
     near = difflib.get_close_matches(name, known, 1)
     others = f"besides {RESERVED[0]} there are {', '.join(known[1:])}; " if known[1:] else ""
-    hint = f"did you mean `{near[0]}`?" if near else f"{others}`launcher target add {name} --slurm` makes one"
+    ways = f"`launcher target add {name} --slurm` or `--ssh HOST` makes one"
+    hint = f"did you mean `{near[0]}`?" if near else f"{others}{ways}"
     return UsageError(f"there is no target `{name}`", hint=hint)
 
 

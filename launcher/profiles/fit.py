@@ -14,7 +14,7 @@ from launcher.errors import Problem
 from launcher.findings import Finding
 from launcher.gpu.model import Gpu
 from launcher.gpu.table import Toolkits
-from launcher.profiles import fit_nodes
+from launcher.profiles import box_fit, fit_nodes
 from launcher.profiles.fit_nodes import Resources, clock, counted, finding, refused
 from launcher.profiles.model import Partition, Profile, Qos
 
@@ -54,6 +54,8 @@ def compare(
     job: Asked, gpu: Gpu | None, profile: Profile, *, architecture: str | None = None, toolkits: Toolkits = NO_TABLE
 ) -> list[Finding]:
     """Return everything that can be said of a job and a site."""
+    if profile.kind == "ssh":
+        return box_fit.compare(job, gpu, profile, architecture=architecture, toolkits=toolkits)
     if not profile.partitions:
         hint = f"`launcher doctor {profile.name}` looks"
         return [finding("partition", "unknown", f"nobody has looked at {profile.name} yet", hint)]

@@ -85,6 +85,7 @@ class Engine:
     rootless: bool = False
     storage: str | None = None  # such as overlay2; containerd's store pulls another way than graph drivers
     toolkit: bool | None = None  # NVIDIA's toolkit is set up for it; None: not told, or it needs none
+    free_mb: int | None = None  # on the file system of its images, where it has a place of its own for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +98,15 @@ class Box:
     system: str | None = None  # PRETTY_NAME of os-release(5)
     architecture: str | None = None  # as images name it: amd64, arm64
     kernel: str | None = None
-    python: str | None = None
+    node: str = ""  # its own name
+    libc: str | None = None  # such as glibc 2.36
+    python: str | None = None  # version
+    pythons: tuple[str, ...] = ()  # programs that may be a newer one
     cpus: int | None = None
     memory_mb: int | None = None
-    free_mb: int | None = None  # on the file system of launcher's folder
+    place: str | None = None  # type of the file system of launcher's folder
+    free_mb: int | None = None  # there
+    blocked: str = ""  # why launcher's folder can't be used
     engines: tuple[Engine, ...] = ()  # the one that runs jobs comes first
     gpus: tuple[Mapping[str, Any], ...] = ()  # launcher.gpu.model.Device, as JSON
     driver: str | None = None
