@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,5 +21,16 @@ def loaded(name: str) -> Any:
 
 _of_slurm = loaded("processes")
 call, child, end, identity = _of_slurm.call, _of_slurm.child, _of_slurm.end, _of_slurm.identity
-living, recorded, start, waited = _of_slurm.living, _of_slurm.recorded, _of_slurm.start, _of_slurm.waited
+living, recorded, waited = _of_slurm.living, _of_slurm.recorded, _of_slurm.waited
 BoxError: type[Exception] = _of_slurm.ClusterError
+_started: list[subprocess.Popen[bytes]] = []  # by this process, which has to be told when they end
+
+
+def start(args: Sequence[str], record: Path, log: Path) -> None:
+    """Start a program that outlives this one, and write down who it is."""
+    _started[:] = [one for one in _started if one.poll() is None]
+    with log.open("ab") as out:
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(args, stdin=null, stdout=out, stderr=out, start_new_session=True, cwd="/")
+    _started.append(process)
+    record.write_text(identity(process.pid))
