@@ -6,7 +6,9 @@ So what must hold of a claim can be tested on it; that it holds on a real server
 from __future__ import annotations
 
 import functools
+import runpy
 import threading
+from pathlib import Path
 from typing import Any
 
 from moto.s3.responses import S3Response
@@ -28,4 +30,5 @@ def one_at_a_time(method: Any) -> Any:
 if __name__ == "__main__":
     for name in WRITERS:
         setattr(S3Response, name, one_at_a_time(getattr(S3Response, name)))
+    runpy.run_path(str(Path(__file__).with_name("moto_sessions.py")))["install"]()  # isolated: no sys.path to it
     main()

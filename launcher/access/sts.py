@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from launcher.access.aws import told_by
 from launcher.access.narrowing import Narrowed
@@ -138,7 +138,7 @@ def ask(access: Access, own: Mapping[str, str], words: Mapping[str, str]) -> dic
 
     from launcher.store.uploads import parsed, text
 
-    url, body = endpoint(access), urlencode(sorted(words.items()), quote_via=quote).encode()
+    url, body = endpoint(access), urlencode(sorted(words.items())).encode()
     headers = signed(url, body, own, access.settings.get("region") or "us-east-1")
     try:
         with httpx.Client(verify=trusted(access), timeout=ASK_S) as client:

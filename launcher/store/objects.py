@@ -129,7 +129,7 @@ class Store:
 
     def get(self, key: str) -> bytes:
         """Return an object. Raises ObjectMissingError."""
-        return bytes(self.call(key, lambda inner: inner.get(key).bytes()))
+        return bytes(self.read(key, lambda inner: inner.get(key).bytes()))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`; fewer, or none, where the object ends before."""
@@ -141,13 +141,13 @@ class Store:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Return an object piece by piece."""
-        pieces = self.call(key, lambda inner: iter(inner.get(key).stream(min_chunk_size=1 << 20)))
+        pieces = self.read(key, lambda inner: iter(inner.get(key).stream(min_chunk_size=1 << 20)))
         while (piece := self.call(key, lambda inner: next(pieces, None))) is not None:
             yield bytes(piece)
 
     def size(self, key: str) -> int:
         """Return an object's size in bytes. Raises ObjectMissingError."""
-        return int(self.call(key, lambda inner: inner.head(key))["size"])
+        return int(self.read(key, lambda inner: inner.head(key))["size"])
 
     def exists(self, key: str) -> bool:
         from launcher.errors import ObjectMissingError
@@ -213,6 +213,34 @@ class Store:
             self._clock = (since, self.call(CLOCK, lambda inner: inner.head(CLOCK))["last_modified"])
         told: datetime = self._clock[1] + timedelta(seconds=time.monotonic() - self._clock[0])
         return told
+
+    def read(self, key: str, ask: Callable[[ObjectStore], Any]) -> Any:
+        """Ask for an object. S3 doesn't tell that one is missing to whom it may not list the bucket, but a part of it
+        ("GetObject" of the S3 API Reference): narrowed credentials are refused, and then a listing decides."""
+        from launcher.errors import AccessError, ObjectMissingError, StoreError
+
+        try:
+            return self.call(key, ask)
+        except AccessError as refused:
+            if not self.url.startswith("s3"):
+                raise
+            try:
+                there = self._is_listed(key)
+            except StoreError:
+                raise refused from None
+            if there:
+                raise
+        raise ObjectMissingError(f"{self.url}: {key}: is not there")
+
+    def _is_listed(self, key: str) -> bool:
+        above = key.rpartition("/")[0]
+        pages = self.call(above, lambda inner: iter(inner.list(above or None, offset=key[:-1])))
+        while (page := self.call(above, lambda _: next(pages, None))) is not None:
+            if any(entry["path"] == key for entry in page):
+                return True
+            if any(entry["path"] > key for entry in page):
+                return False
+        return False
 
     def call(self, key: str, ask: Callable[[ObjectStore], Any]) -> Any:
         """Ask, and raise one of our errors; ask once more where credentials were renewed meanwhile."""

@@ -191,7 +191,7 @@ def beginning(store: Store, key: str) -> tuple[Any, int]:
         return found.bytes(), int(found.meta["size"])
 
     try:
-        found: tuple[Any, int] = store.call(key, ask)
+        found: tuple[Any, int] = store.read(key, ask)
     except StoreError as e:
         if type(e) is not StoreError or store.size(key):
             raise
