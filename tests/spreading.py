@@ -12,6 +12,8 @@ import pytest
 LONG = (
     "slurm: sweeps",
     "slurm",
+    "boxes: faults",
+    "boxes",
     "test_debian_parity",
     "test_examples",
     "test_containerfile",
@@ -26,16 +28,19 @@ LONG = (
     "test_runner_shipping",
     "test_image_build",
 )
-# Clusters are sensitive to load: no more than two run at once.
+# Clusters are sensitive to load: no more than two run at once; so are boxes.
 SWEEPS = ("test_slurm_faults", "test_slurm_sweep", "test_slurm_limits")
+FAULTS = ("test_box_faults", "test_box_queue")
 WORKER_MB = 3000  # what one process and all that it starts may need at once
 
 
 def room(path: str) -> str:
-    """Return what must stay in one process: a file, or all that share a cluster."""
+    """Return what must stay in one process: a file, or all that share a cluster, or boxes."""
     place = PurePosixPath(path)
-    if place.parent.name != "services" or not place.stem.startswith("test_slurm_"):
+    if place.parent.name != "services" or not place.stem.startswith(("test_slurm_", "test_box")):
         return path
+    if place.stem.startswith("test_box"):
+        return "boxes: faults" if place.stem in FAULTS else "boxes"
     return "slurm: sweeps" if place.stem in SWEEPS else "slurm"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
+from tests.boxes import boxes as boxes
 from tests.clusters import cluster as cluster
 from tests.registries import docker_registry
 
