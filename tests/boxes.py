@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,21 @@ class Box:
 
     def join(self) -> None:
         network.join(self.parts)
+
+    def drop(self, seconds: float) -> None:
+        """Cut it off for so long; its connections are gone afterwards, as where a router forgot them."""
+        self.cut()
+        self.kill_sessions()
+        time.sleep(seconds)
+        self.join()
+
+    def kill_sessions(self) -> None:
+        """End all connections of sshd, which goes on listening; what runs in a session of its own runs on."""
+        listening = machine.serving(self.parts, "sshd")
+        for pid in self.processes("sshd"):
+            with contextlib.suppress(ProcessLookupError):
+                if pid != listening:
+                    os.kill(pid, signal.SIGKILL)
 
     def line(self, delay_ms: float = 0, rate_mbit: float | None = None) -> None:
         """Let packets between client and box take so long each way, at that rate; nothing said gives the cable back.
