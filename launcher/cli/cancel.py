@@ -21,24 +21,33 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="SWEEP|RUN...")
+@click.option("--on", "target", metavar="TARGET", help="The box, where no store that is at hand knows the RUN.")
 @store_option
 @json_option
 @click.pass_context
-def cancel(ctx: click.Context, words: tuple[str, ...], store: str | None, as_json: bool) -> int:
-    """Cancel sweeps, or single runs of them: what waits is not begun, what runs is asked to stop and to save.
+def cancel(ctx: click.Context, words: tuple[str, ...], target: str | None, store: str | None, as_json: bool) -> int:
+    """Cancel sweeps, single runs of them, or runs on boxes: what waits is not begun, what runs is asked to stop and to
+    save.
 
-    What has succeeded stays. `launcher retry` takes up what was cancelled. The exit code is 69 when a cluster could not
-    be reached: it is then told in the store alone, and tasks that begin there later see it and end.
+    What has succeeded stays. `launcher retry` takes up what was cancelled, `launcher resume` a run on a box. The exit
+    code is 69 when a cluster or a box could not be reached. For a cluster it is then told in the store alone, and tasks
+    that begin there later see it and end; what is on a box runs on.
     """
     from launcher import access
+    from launcher.cli.box_cancel import cancel_runs, split
 
     opened = access.open(store)
-    found = [(sweep, cancelled(opened, sweep, points)) for sweep, points in chosen(opened, store, words).items()]
+    runs, points = split(opened, store, words, target)
+    found = [(sweep, cancelled(opened, sweep, these)) for sweep, these in chosen(opened, store, points).items()]
+    ended = cancel_runs(runs)
     if as_json:
-        print_json([facts(sweep, done) for sweep, done in found])
+        print_json([*(facts(sweep, done) for sweep, done in found), *(one.facts() for one in ended)])
     for sweep, done in [] if as_json else found:
         tell(sweep, done, " ".join(words))
-    return TargetError.exit_code if any(done.complaints for _, done in found) else 0
+    for one in [] if as_json else ended:
+        one.tell()
+    unheard = any(done.complaints for _, done in found) or any(one.complaint for one in ended)
+    return TargetError.exit_code if unheard else 0
 
 
 def chosen(store: Store, place: str | None, words: Sequence[str]) -> dict[str, list[int]]:

@@ -58,6 +58,9 @@ def logs(
         return
     found = of_point(opened, word, point) or chosen(opened, store, run)
     if follow:
+        from launcher.cli.box_wait import relayed_beside
+
+        relayed_beside(opened, store, found)
         lines = reading.follow(opened, found, lambda: finished(records.load(opened, found)), attempt=attempt)
     else:
         lines = reading.read(opened, found, attempt=attempt)

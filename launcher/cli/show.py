@@ -95,6 +95,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("data", data),
         ("host", host(record)),
         ("slurm", slurm(record.scheduler)),
+        ("box", box(record.scheduler, record.host)),
         ("frameworks", ", ".join(f"{name} {value}" for name, value in (record.frameworks or {}).items())),
         ("runner", record.runner),
         ("outputs", outputs(record)),
@@ -132,10 +133,19 @@ def host(record: Record) -> str:
 
 def slurm(told: Mapping[str, Any] | None) -> str:
     """Say under which job of a cluster an attempt ran, and where."""
-    if not told:
+    if not told or told.get("kind") == "ssh":
         return ""
     where = ", ".join(f"{name} {told[name]}" for name in ("partition", "cluster") if told.get(name))
     return f"job {told.get('job')} on {told.get('node')}" + (f" ({where})" if where else "")
+
+
+def box(told: Mapping[str, Any] | None, host: Mapping[str, Any] | None) -> str:
+    """Say on which box an attempt ran: its target's name, its own name, and what ran the container."""
+    if not told or told.get("kind") != "ssh":
+        return ""
+    facts = host or {}
+    more = [str(facts[name]) for name in ("node", "engine") if facts.get(name)]
+    return f"{told.get('target')}" + (f" ({', '.join(more)})" if more else "")
 
 
 def outputs(record: Record) -> str:
@@ -196,7 +206,8 @@ def sections(record: Record, removed: Sequence[str] = ()) -> list[tuple[str, lis
 def attempt(told: Attempt) -> str:
     reason = f": {told.reason}" if told.reason else ""
     restored = f", from the checkpoint {told.restored['name']}" if told.restored else ""
-    where = f", {slurm(told.scheduler)}" if told.scheduler else ""
+    place = slurm(told.scheduler) or box(told.scheduler, told.host)
+    where = f", {place}" if place else ""
     return f"{told.attempt}  {told.state}{reason}, {duration(told.duration_s)}{restored}{where}{parted(told)}"
 
 

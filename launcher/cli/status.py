@@ -31,6 +31,7 @@ HEADS = ("RUN", "NAME", "STATE", "BEGAN", "LAST SIGN", "STEP", "METRICS")
 @click.command()
 @click.argument("named", nargs=-1, metavar="[SWEEP|RUN]...")
 @store_option
+@click.option("--on", "target", metavar="TARGET", help="What is on this box: it is asked, and no store.")
 @click.option("--name", help="Only runs of the experiment with this name.")
 @click.option("--since", default="1d", show_default=True, callback=moment, metavar="WHEN", help="Failures since then.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many of each kind.")
@@ -42,6 +43,7 @@ def status(
     ctx: click.Context,
     named: tuple[str, ...],
     store: str | None,
+    target: str | None,
     name: str | None,
     since: float,
     limit: int,
@@ -54,18 +56,30 @@ def status(
 
     With SWEEPs and RUNs (beginnings of ids are enough) only of these; the exit code is then 0 when all of them have
     succeeded, 1 when one failed, was killed, refused or lost, 3 when none did but one is not over, or nobody knows.
+    Clusters and boxes that they are on are asked, too: one that does not answer makes nothing failed.
     """
     if watch and (offline or as_json or not sys.stdout.isatty()):
         raise UsageError("--watch draws on a terminal, of what the store says now", hint="leave it out")
+    if target is not None:
+        from launcher.cli.box_status import status_on
+
+        return status_on(target, named, as_json)
     if named and not offline and (found_sweeps := sweeps_of(store, named)):
         return status_of_sweeps(store, found_sweeps, limit, watch, refresh, as_json)
     with listed(store, offline=offline, refresh=refresh, about=named) as runs:
         while True:
-            found = runs.get([runs.find(run) for run in named])
+            found = heard(runs, runs.get([runs.find(run) for run in named]))
             report(runs, found, bool(named), name, since, limit, watch, as_json)
             if not watch or not (going(found) if named else runs.count(name=name, states=("queued", "running"))):
                 return code(found)
             again(runs)
+
+
+def heard(runs: Runs, found: list[Brief]) -> list[Brief]:
+    """Return runs with what the boxes say that they are on."""
+    from launcher.cli.box_status import with_boxes
+
+    return with_boxes(runs, found) if found else found
 
 
 def sweeps_of(place: str | None, words: Sequence[str]) -> tuple[str, ...]:

@@ -43,6 +43,10 @@ def wait(ctx: click.Context, word: str, timeout: str | None, store: str | None, 
     opened = access.open_to_read(store)
     found = named(opened, store, word)
     if found.sweep is None:
+        from launcher.cli.box_wait import is_on_box, wait_on_box
+
+        if is_on_box(opened, str(found.run)):
+            return wait_on_box(store, str(found.run), until, as_json)
         return wait_for_run(opened, store, str(found.run), until, as_json)
     return wait_for_sweep(opened, store, found.sweep, found.run, until, as_json)
 
