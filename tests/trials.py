@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,37 +53,24 @@ class Sweep:
 
 
 @dataclass(kw_only=True)
-class Site:
-    """A cluster as a target of this machine's, with a store, and launcher as a person calls it."""
+class Person:
+    """Somebody with a machine, a store, and launcher, which is called as a person calls it."""
 
-    cluster: Cluster
     home: Path
     cache: Path
     place: str  # URL of the store
     bucket: ObjectStore | None = None  # who that is, where it is no folder
-    target: Mapping[str, Any] = field(default_factory=dict)  # further keys of the target
 
-    def __post_init__(self) -> None:
-        folder = self.home / "config" / "launcher" / "targets"
-        folder.mkdir(parents=True, exist_ok=True)
-        told = {
-            "kind": "slurm",
-            "shared": str(self.cluster.shared / "launcher"),
-            "scratch": "/scratch",
-            "store": self.place,
-            "runtime": "apptainer",
-            "warn_s": 25,
-            **self.target,
-        }
-        lines = [f"{name} = {json.dumps(value)}" for name, value in told.items()]
-        (folder / "cluster.toml").write_text("[target]\n" + "\n".join(lines) + "\n")
-        (self.cluster.shared / "launcher").mkdir(exist_ok=True)
+    @property
+    def surroundings(self) -> Mapping[str, str]:
+        """What the environment has that targets are reached by."""
+        return os.environ
 
     @property
     def env(self) -> dict[str, str]:
         own = {"XDG_CONFIG_HOME": str(self.home / "config"), "LAUNCHER_CACHE": str(self.cache), "NO_COLOR": "1"}
         bucket = self.bucket.environment if self.bucket else {}
-        return {**self.cluster.environment, "PYTHONPATH": str(ROOT), **own, **bucket}
+        return {**self.surroundings, "PYTHONPATH": str(ROOT), **own, **bucket}
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
@@ -107,6 +95,41 @@ class Site:
         if bucket is None:
             return stores.open(Access(self.place))
         return stores.open(Access(bucket.url, bucket.settings), lambda: bucket.credentials)
+
+    def steps_of(self, run: str) -> int:
+        """Return how many checkpoints of a run there are in the store."""
+        return len(choosing.checkpoints(self.store, run))
+
+    def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
+        wait_until(lambda: self.steps_of(run) >= step, seconds, f"{run} has {step} checkpoints")
+
+
+@dataclass(kw_only=True)
+class Site(Person):
+    """A cluster as a target of this person."""
+
+    cluster: Cluster
+    target: Mapping[str, Any] = field(default_factory=dict)  # further keys of the target
+
+    def __post_init__(self) -> None:
+        folder = self.home / "config" / "launcher" / "targets"
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {
+            "kind": "slurm",
+            "shared": str(self.cluster.shared / "launcher"),
+            "scratch": "/scratch",
+            "store": self.place,
+            "runtime": "apptainer",
+            "warn_s": 25,
+            **self.target,
+        }
+        lines = [f"{name} = {json.dumps(value)}" for name, value in told.items()]
+        (folder / "cluster.toml").write_text("[target]\n" + "\n".join(lines) + "\n")
+        (self.cluster.shared / "launcher").mkdir(exist_ok=True)
+
+    @property
+    def surroundings(self) -> Mapping[str, str]:
+        return self.cluster.environment
 
     def experiment(
         self, name: str, starts: Sequence[int], *, steps: int = 12, pause: float = 0.5, sweep: str = "", more: str = "",
@@ -152,13 +175,6 @@ class Site:
 
     def plan(self, sweep: str) -> Any:
         return sweeps.plan(self.store, sweep)
-
-    def steps_of(self, run: str) -> int:
-        """Return how many checkpoints of a run there are in the store."""
-        return len(choosing.checkpoints(self.store, run))
-
-    def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
-        wait_until(lambda: self.steps_of(run) >= step, seconds, f"{run} has {step} checkpoints")
 
 
 class Watcher:
@@ -217,14 +233,20 @@ def must_have_ended_well(site: Site, sweep: str, starts: Sequence[int], *, steps
     found = {}
     for index, run in enumerate(plan.runs):
         start = {**plan.shared.params, **plan.params(index)}["start"]
-        record = records.load(site.store, run)
-        assert record.state == "succeeded", f"{run}: {record.state}, {record.reason}\n{site.told(sweep)}"
-        assert record.complete, f"{run}: {record.missing}"
-        assert final_digest(site.store, run) == undisturbed_digest(start, steps), run
-        must_not_have_overlapped(site.store, run)
+        record = must_have_ended(site.store, run, start, steps=steps, told=lambda: site.told(sweep))
         found[start] = record
     assert sorted(found) == sorted(starts)
     return found
+
+
+def must_have_ended(store: Store, run: str, start: int, *, steps: int, told: Callable[[], str] = str) -> Any:
+    """Judge one run that nobody meant to fail: it ended as if nothing had happened. Returns its record."""
+    record = records.load(store, run)
+    assert record.state == "succeeded", f"{run}: {record.state}, {record.reason}\n{told()}"
+    assert record.complete, f"{run}: {record.missing}"
+    assert final_digest(store, run) == undisturbed_digest(start, steps), run
+    must_not_have_overlapped(store, run)
+    return record
 
 
 def must_not_have_overlapped(store: Store, run: str) -> None:
