@@ -18,7 +18,7 @@ from pathlib import Path
 from launcher.cache import Cache
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.image.interop import FOLDERS
-from launcher.image.oci import Image, Layer
+from launcher.image.oci import Image, Layer, manifest_of
 from launcher.image.tar import in_order, write_layer
 from launcher.image.tree import Bytes, Entry, Slice
 
@@ -95,7 +95,7 @@ def image(cache: Cache, trees: list[dict[str, Entry]]) -> Image:
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
         }
     )
-    manifest = canonical_json({"schemaVersion": 2, "config": {}, "layers": []})
+    manifest = canonical_json(manifest_of(config, sha256_bytes(config), layers))
     return Image(id=sha256_bytes(config), config=config, manifest=manifest, layers=tuple(layers))
 
 

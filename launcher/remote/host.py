@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 
 from launcher.errors import TargetError
@@ -17,18 +18,18 @@ REASONS = (
     (
         ("identification has changed", "host key for server", "doesn't match"),
         "the key that it shows is not the one that you know it by: ask the site whether it has a new one; only then "
-        "`ssh-keygen -R {name}`",
+        "`ssh-keygen -R {known}`",
     ),
     (
         ("host key verification failed", "host key is known", "not found in known_hosts"),
-        "its key is not known here: `ssh {ssh}` once, compare the fingerprint with the one that the site publishes, "
-        "and accept it",
+        "its key is not known here: compare the fingerprint that `launcher doctor TARGET` (or `ssh {ssh}`) shows with "
+        "the one that the site publishes, and accept it",
     ),
     (("could not resolve", "name or service not known"), "is `host` of the target right, and the network up?"),
     (
         ("permission denied", "authentication failed", "no authentication", "not a valid", "authentication"),
-        "does `ssh {ssh}` let you in? Where it asks for a password, run launcher in a terminal: it asks once, and the "
-        "connection is kept (transport ssh)",
+        "is the user right, and does `ssh {ssh}` let you in? Where it asks for a password, run launcher in a terminal: "
+        "it asks once, and the connection is kept (transport ssh)",
     ),
     (("refused",), "is sshd running there, and the port right?"),
     (("timed out", "no route", "unreachable"), "is the network up, and the host reached from here, say by a VPN?"),
@@ -71,11 +72,30 @@ def config_file() -> str | None:
     return os.environ.get(CONFIG) or None
 
 
-def no_way(host: Host, said: str) -> TargetError:
+class NoWayError(TargetError):
+    """Nobody got there. `passing` says that it may be another matter in a minute."""
+
+    passing = False
+
+
+class LostWayError(TargetError):
+    """The way was lost while something was under way."""
+
+
+class ForbiddenError(TargetError):
+    """An sshd that is reached doesn't do what it was asked."""
+
+
+PASSING = ("refused", "timed out", "no route", "unreachable", "reset by", "closed by", "could not resolve", "not known")
+
+
+def no_way(host: Host, said: str) -> NoWayError:
     """Return the error for a host that nobody got to; `said` is how the transport put it."""
     last = [line.strip() for line in said.strip().splitlines() if line.strip()]
     reason = next((line for line in reversed(last) if known(line)), last[-1] if last else "ssh gave no reason")
-    return TargetError(f"there is no way to {host.login}: {reason}", hint=what_to_do(host, said))
+    error = NoWayError(f"there is no way to {host.login}: {reason}", hint=what_to_do(host, said))
+    error.passing = any(word in said.lower() for word in PASSING) and "key" not in said.lower()
+    return error
 
 
 def known(line: str) -> bool:
@@ -86,23 +106,24 @@ def what_to_do(host: Host, said: str) -> str:
     ssh = " ".join([*(["-p", str(host.port)] if host.port else []), host.login])
     text = said.lower()
     found = next((hint for words, hint in REASONS if any(word in text for word in words)), "does `ssh {ssh}` work?")
-    return found.format(name=host.name, ssh=ssh)
+    known = f"[{host.name}]:{host.port}" if host.port not in (None, 22) else host.name
+    return found.format(known=shlex.quote(known), ssh=ssh)
 
 
-def lost_way(host: Host, said: str) -> TargetError:
+def lost_way(host: Host, said: str) -> LostWayError:
     """Return the error for a way that was lost while a command ran."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
     reason = f" ({lines[-1]})" if lines else ""
-    return TargetError(
+    return LostWayError(
         f"the way to {host.login} was lost{reason}: nothing is known of what the command did there",
         hint="the same again is harmless, once there is a way",
     )
 
 
-def forbidden(host: Host, said: str) -> TargetError:
+def forbidden(host: Host, said: str) -> ForbiddenError:
     """Return the error for a port that could not be led back here."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    return TargetError(
+    return ForbiddenError(
         f"{host.login} leads no port back here: {lines[-1] if lines else 'it gave no reason'}",
         hint="its sshd_config may say `AllowTcpForwarding no` or `PermitListen`; without it things go another way",
     )

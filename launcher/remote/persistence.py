@@ -1,0 +1,43 @@
+"""Go on after cuts: the same again, as soon as there is a way, for as long as that leads anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from launcher.progress import Progress
+from launcher.remote.host import LostWayError, NoWayError
+
+T = TypeVar("T")
+PATIENCE_S = 300  # without a byte that came through
+PAUSE_S = 2
+
+
+def through_cuts(
+    work: Callable[[], T],
+    progress: Progress,
+    moved: Callable[[], int] = lambda: 0,
+    *,
+    patience_s: float = PATIENCE_S,
+    pause_s: float = PAUSE_S,
+) -> T:
+    """Work; where the way is lost meanwhile, work again. `moved` counts the bytes that got through so far.
+
+    A way that was never there is no matter of patience. Raises what `work` does, LostWayError and NoWayError after
+    `patience_s` seconds in which nothing got through.
+    """
+    lost_at: float | None = None
+    while True:
+        before = moved()
+        try:
+            return work()
+        except (LostWayError, NoWayError) as e:
+            passing = isinstance(e, LostWayError) or (lost_at is not None and e.passing)
+            now = time.monotonic()
+            if lost_at is None or moved() > before:
+                lost_at = now
+                progress.note("the connection was cut; going on as soon as there is a way")
+            if not passing or now - lost_at > patience_s:
+                raise
+            time.sleep(pause_s)
