@@ -241,7 +241,7 @@ def fill(cluster: Cluster) -> None:
 
 
 def test_a_run_outlives_its_time_limit_three_times(site: Site) -> None:
-    with underway(site, "limited", steps=120, pause=1.0, resources=", time: 1m") as trial:
+    with underway(site, "limited", steps=160, pause=1.0, resources=", time: 1m") as trial:
         pass
     causes = [(one.parted or {}).get("cause") for one in trial.attempts()]
     assert causes.count("time limit") >= 3, causes
