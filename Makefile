@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 # whole files of tests, on as many processes as tests/spreading.py says; SIDE_BY_SIDE= runs one test after the other
 SIDE_BY_SIDE ?= -n auto --dist loadfile --no-loadscope-reorder
+STORMS ?= -n 2 --dist loadfile -m storms tests/services
 # artifacts that the tests fetch, kept between runs: files by sha256, checked whenever they are used
 export LAUNCHER_TEST_CACHE ?= $(CURDIR)/.cache/tests
 
@@ -21,7 +22,8 @@ demo: $(VENV)/.ready ## set up, run a small real training twice, rebuild its ima
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-dev debian lint types ## everything that must be green: lint, types, fast tests, real services
-	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not alone" tests/test_*.py tests/services || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not alone and not storms" tests/test_*.py tests/services || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
+	$(PYTEST) -q $(STORMS) || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
 	$(PYTEST) -q -m alone $$(grep -rl --include='test_*.py' 'mark[.]alone' tests) && exit $$failed
 
 lint: $(VENV)/.ready-dev ## ruff, and its formatter
@@ -39,7 +41,8 @@ fast: $(VENV)/.ready-dev ## the tests that need nothing but Python
 	@$(PYTEST) -q -m "not services" tests
 
 services: $(VENV)/.ready-dev debian ## the tests against real services
-	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "services and not alone" tests || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "services and not alone and not storms" tests || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
+	$(PYTEST) -q $(STORMS) || { failed=$$?; [ $$failed = 1 ] || exit $$failed; }; \
 	$(PYTEST) -q -m "services and alone" tests && exit $$failed
 
 bench: $(VENV)/.ready-dev debian ## side by side with what a user would pick instead

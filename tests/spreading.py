@@ -28,8 +28,8 @@ LONG = (
     "test_runner_shipping",
     "test_image_build",
 )
-# Clusters are sensitive to load: no more than two run at once; so are boxes.
-SWEEPS = ("test_slurm_faults", "test_slurm_sweep", "test_slurm_limits")
+# Clusters are sensitive to load: no more than two run at once, dealt out so that both take as long; so are boxes.
+SWEEPS = ("test_slurm_faults", "test_slurm_limits")
 FAULTS = ("test_box_faults", "test_box_queue")
 WORKER_MB = 3000  # what one process and all that it starts may need at once
 

@@ -120,7 +120,7 @@ def start(lock: Path, cache: Cache) -> subprocess.Popen[str]:
 
 
 def test_a_build_killed_at_any_moment_leaves_nothing_wrong(cache: Cache, tmp_path: Path) -> None:
-    files = {f"many/{n}.bin": random.Random(n).randbytes(20_000) for n in range(400)}
+    files = {f"many/{n}.bin": random.Random(n).randbytes(20_000) for n in range(200)}
     wheels = [cached(cache, tmp_path, wheel_bytes(name, files={**files, name: b"1"}), name) for name in ("one", "two")]
     lock = tmp_path / "experiment.lock"
     lock.write_text(dumps(lock_of(*wheels)))

@@ -337,7 +337,7 @@ def test_a_dvc_file_is_read_from_its_remote(bucket: ObjectStore, cache: Cache, t
 @pytest.mark.slow
 def test_thousands_of_files_come_quickly_in_bounded_memory(bucket: ObjectStore, cache: Cache) -> None:
     store = access.open(bucket.url)
-    store.put_many((f"many/{n % 50}/{n:05}", n.to_bytes(4, "big") * 500) for n in range(5000))
+    store.put_many((f"many/{n % 50}/{n:05}", n.to_bytes(4, "big") * 500) for n in range(2000))
     source = DataSpec(name="d", url=f"{bucket.url}/many/")
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pinned = pin(source, cache)
@@ -346,9 +346,9 @@ def test_thousands_of_files_come_quickly_in_bounded_memory(bucket: ObjectStore, 
     ready = time.monotonic()
     again = stage(pinned, source, cache)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"5000 files: pinned in {read - began:.1f} s, staged in {ready - read:.1f} s, {grown} KiB more")
-    assert len(list(staged.path.glob("*/*"))) == 5000 and again.path == staged.path
-    assert grown < 100_000
+    print(f"2000 files: pinned in {read - began:.1f} s, staged in {ready - read:.1f} s, {grown} KiB more")
+    assert len(list(staged.path.glob("*/*"))) == 2000 and again.path == staged.path
+    assert grown < 60_000
 
 
 def launcher(*args: str, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:

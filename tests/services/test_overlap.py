@@ -21,7 +21,7 @@ from tests import chain
 from tests.attempts import Bench, wait_for
 from tests.object_stores import Faulty, ObjectStore
 
-pytestmark = [pytest.mark.services, pytest.mark.alone]
+pytestmark = [pytest.mark.services, pytest.mark.storms]
 STEPS, EVERY, PACE_S = 9000, 60, 0.008  # a checkpoint each half second, for more than a minute unless it must hurry
 TIMES = {"heartbeat_s": 0.5, "lease_s": 4.0, "flush_s": 60.0, "grace_s": 3.0}
 RUN = "run-1"

@@ -17,13 +17,13 @@ from tests.trials import Site, must_have_ended_well
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-POINTS = int(os.environ.get("LAUNCHER_POINTS", "500"))
-ARRAY, SUBMITTED = 51, 100
+POINTS = int(os.environ.get("LAUNCHER_POINTS", "200"))
+ARRAY, SUBMITTED = POINTS // 10 + 1, POINTS // 5  # of 500 points, 51 and 100: a site's limits in the same proportion
 
 
 @pytest.fixture(scope="module")
 def narrow(apptainer: Path) -> Iterator[Cluster]:
-    """A cluster that takes arrays of 51 tasks, and 100 tasks of a user."""
+    """A cluster that takes short arrays, and a fifth of the tasks at once."""
     limits = ("--set", f"MaxArraySize={ARRAY}", "--max-submit", str(SUBMITTED))
     with started(*limits, apptainer=apptainer) as one:
         yield one
@@ -65,5 +65,5 @@ def test_many_points_go_through_a_narrow_door(narrow: Cluster, shared_cache: Cac
     must_have_ended_well(site, sweep, range(POINTS), steps=1)
     assert {len(records.load(site.store, run).attempts) for run in site.plan(sweep).runs} == {1}
     assert queue.most <= SUBMITTED
-    assert 1 < queue.largest <= ARRAY  # indices 0 to 50
+    assert 1 < queue.largest <= ARRAY  # indices 0 to ARRAY - 1
     assert site.json("submit", str(spec), "--on", "cluster")["sent"] == []

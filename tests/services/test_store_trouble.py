@@ -21,7 +21,7 @@ from tests.fault_proxy import fault_proxy
 from tests.object_stores import Faulty, ObjectStore, WithUsers, behind
 from tests.test_runner_checkpoints import end_commands
 
-pytestmark = [pytest.mark.services, pytest.mark.alone]
+pytestmark = [pytest.mark.services, pytest.mark.storms]
 SAVES = """
 folder, out = os.environ['LAUNCHER_CHECKPOINT_DIR'], os.environ['LAUNCHER_OUTPUT_DIR']
 there = sorted(os.listdir(folder))
