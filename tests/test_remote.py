@@ -28,7 +28,8 @@ from launcher.remote import agent
 from launcher.remote.fabric import Fabric
 from launcher.remote.here import Here
 from launcher.remote.host import Host, no_way, parse
-from launcher.remote.openssh import OpenSSH, control_folder
+from launcher.remote.openssh import OpenSSH
+from launcher.remote.ssh_settings import control_folder
 from launcher.remote.words import after_setup, command_line
 from tests.far import Far
 
@@ -101,7 +102,7 @@ def test_an_open_way_asks_nobody() -> None:
     [
         ("ssh: Could not resolve hostname x: Name or service not known", "is `host` of the target right"),
         ("No ED25519 host key is known for x.\nHost key verification failed.", "compare the fingerprint"),
-        ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R x"),
+        ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R '[x]:7'"),
         ("a@x: Permission denied (publickey,keyboard-interactive).", "run launcher in a terminal"),
         ("ssh: connect to host x port 22: Connection refused", "is sshd running"),
         ("ssh: connect to host x port 22: Connection timed out", "VPN"),

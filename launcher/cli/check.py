@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from launcher.lock import Lock
     from launcher.profiles import Profile
     from launcher.spec.model import Resources, Spec
+    from launcher.store.access import Access
     from launcher.target.facts import Facts
     from launcher.target.model import Runtime
 
@@ -45,7 +46,7 @@ def check(
 ) -> None:
     """Compare SPEC (experiment.yaml) and its lock with a target: driver, GPUs, runtimes, space, store, inputs.
 
-    A cluster is compared by what `launcher doctor` found there; it isn't asked again.
+    A cluster is compared by what `launcher doctor` found there; it isn't asked again. A box is, in one round trip.
 
     Every finding is told with what to do. The exit code is 69 when one of them refuses, 0 otherwise: what is unknown
     refuses nothing.
@@ -57,7 +58,7 @@ def check(
     from launcher.store import default_url
 
     cache = Cache()
-    profile = profiles.load(target) if target != "local" else None
+    profile = seen_now(profiles.load(target), store) if target != "local" else None
     chosen = targets.open("local", cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
     facts: Facts | Profile
@@ -73,6 +74,20 @@ def check(
     else:
         report(found, target)
     ctx.exit(0 if fits else TargetError.exit_code)
+
+
+def seen_now(profile: Profile, store: str | None) -> Profile:
+    """Return a target's profile; a box is asked for what may have changed. Raises TargetError where no way leads."""
+    if profile.kind != "ssh":
+        return profile
+    from contextlib import closing
+
+    from launcher import remote
+    from launcher.cli.doctor import endpoint
+    from launcher.profiles.box_doctor import glance
+
+    with closing(remote.open(profile)) as shell:
+        return glance(shell, profile, endpoint=endpoint(store or profile.store))
 
 
 def of_site(lock: Lock, spec: Spec, profile: Profile, store: str | None) -> list[Finding]:
@@ -94,12 +109,34 @@ def store_of_site(profile: Profile, place: str | None) -> Finding:
     from launcher.findings import Finding
 
     reached = access.of(place)
+    if profile.kind == "ssh":
+        return store_of_box(profile, reached)
     try:
         refuse_unreachable_store(profile, reached)
     except TargetError as e:
         problem = e.problems[0]
         return Finding(subject="store", verdict="refused", says=problem.message, hint=problem.hint)
     return access.reach(reached)
+
+
+def store_of_box(profile: Profile, reached: Access) -> Finding:
+    """Say whether the store answers here, and how it is reached from a box."""
+    from dataclasses import replace
+
+    from launcher import access
+    from launcher.findings import Finding
+    from launcher.store import folder_of
+
+    if reached.url.startswith("memory:"):
+        says, hint = "a store in memory is this process's alone", "name a bucket or a folder by --store or `store:`"
+        return Finding(subject="store", verdict="refused", says=says, hint=hint)
+    folder = folder_of(reached.url)
+    if folder is not None and profile.ship == "direct":
+        says = f"the store {folder} is a folder of this machine, and {profile.name} can't write there itself"
+        return Finding(subject="store", verdict="refused", says=says, hint='name a bucket, or take ship = "relay"')
+    found = access.reach(reached)
+    relays = folder is not None or profile.ship == "relay" or profile.outbound is False
+    return replace(found, says=f"{found.says}; what runs write comes through this connection") if relays else found
 
 
 def look(

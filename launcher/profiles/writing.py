@@ -45,10 +45,10 @@ def templates() -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
 
 
-def template(name: str | None) -> str:
+def template(name: str | None, kind: str = "slurm") -> str:
     """Return the text of a template. Raises UsageError."""
     if name is None:
-        return PLAIN
+        return PLAIN if kind == "slurm" else PLAIN_BOX
     if name not in (known := templates()):
         raise UsageError(f"there is no template `{name}`", hint=nearest(name, known))
     return data_path("slurm", "sites", f"{name}.toml").read_text(encoding="utf-8")

@@ -86,7 +86,7 @@ class ForbiddenError(TargetError):
     """An sshd that is reached doesn't do what it was asked."""
 
 
-PASSING = ("refused", "timed out", "no route", "unreachable", "reset by", "closed by", "could not resolve", "not known")
+LASTING = (*REASONS[0][0], *REASONS[1][0], *REASONS[3][0])  # whatever is waited for
 
 
 def no_way(host: Host, said: str) -> NoWayError:
@@ -94,7 +94,7 @@ def no_way(host: Host, said: str) -> NoWayError:
     last = [line.strip() for line in said.strip().splitlines() if line.strip()]
     reason = next((line for line in reversed(last) if known(line)), last[-1] if last else "ssh gave no reason")
     error = NoWayError(f"there is no way to {host.login}: {reason}", hint=what_to_do(host, said))
-    error.passing = any(word in said.lower() for word in PASSING) and "key" not in said.lower()
+    error.passing = not any(word in said.lower() for word in LASTING)
     return error
 
 

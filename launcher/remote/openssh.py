@@ -10,24 +10,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from launcher.digest import sha256_bytes
-from launcher.errors import ProcessError, TargetError
+from launcher.errors import ProcessError
 from launcher.process import Flow, attend, flow, pipe, run
 from launcher.remote.host import Host, config_file, forbidden, lost_way, no_way, parse
 from launcher.remote.model import Done, Stream
+from launcher.remote.ssh_settings import control_folder, settings_of, strict_config
 from launcher.remote.words import command_line, without_mark
 
 PERSIST_S = 12 * 3600
 CONNECT_S = 30
 ALIVE_S, ALIVE_TIMES = 15, 4  # a way that says nothing for a minute is lost
 TROUBLE = 255  # ssh(1), exit status: an error of its own
-LONGEST_SOCKET = 90  # sun_path is 108 bytes on Linux and 104 elsewhere, and ssh adds 17 while it makes one
+LAX = ("no", "off", "false", "accept-new")  # the last: addresses of rented machines are handed on to others
 ALWAYS = ("-T", "-x", "-a", "-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR")
 
 
@@ -44,14 +44,7 @@ class OpenSSH:
     @cached_property
     def settings(self) -> dict[str, str]:
         """What ssh itself makes of its files for this host; nobody is asked over the network."""
-        config = config_file()
-        args = ["ssh", *(["-F", config] if config else []), "-G", *self.host.words]
-        try:
-            told = run(args, timeout_s=CONNECT_S, hint='install OpenSSH\'s client, or take `transport = "fabric"`')
-        except ProcessError as e:
-            raise TargetError(f"ssh can't be asked of {self.where}: {e}", hint=e.problems[0].hint) from e
-        lines = told.stdout.decode(errors="replace").splitlines()
-        return {name: value for name, _, value in (line.partition(" ") for line in reversed(lines))}
+        return settings_of(self.host)
 
     @cached_property
     def socket(self) -> Path:
@@ -65,11 +58,12 @@ class OpenSSH:
     @cached_property
     def options(self) -> list[str]:
         """The options of every call. Where a person's settings say something of the kind, that counts; but a host
-        that nobody knows is never taken for the right one in silence."""
-        config = config_file()
+        that nobody knows is never taken for the right one in silence, nor is one on the way to it."""
         said = self.settings
+        jumps = said.get("proxyjump", "none") != "none"
+        config = str(strict_config(self.control)) if jumps else config_file()
         found = [*ALWAYS, *(["-F", config] if config else []), "-o", f"ControlPath={escaped(self.socket)}"]
-        if said.get("stricthostkeychecking") in ("no", "off", "false"):
+        if said.get("stricthostkeychecking") in LAX and not jumps:
             found += ["-o", "StrictHostKeyChecking=ask"]
         if said.get("serveraliveinterval", "0") == "0":
             found += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
@@ -196,26 +190,6 @@ def batch() -> list[str]:
 def escaped(path: Path) -> str:
     """Write a path as ssh_config wants it, where % begins a token; quotes hold spaces together."""
     return '"' + str(path).replace("%", "%%") + '"'
-
-
-def control_folder(own: Path | None = None) -> Path:
-    """Return a folder for sockets that belongs to this user and nobody else, with a short path.
-
-    Not below the home, which may be on a file system without sockets. Raises TargetError when somebody else made it.
-    """
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = own or (Path(runtime) / "launcher-ssh" if runtime else Path(f"/tmp/launcher-ssh-{os.getuid()}"))
-    if len(os.fsencode(folder)) > LONGEST_SOCKET - 18:
-        folder = Path(f"/tmp/launcher-ssh-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    info = folder.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise TargetError(
-            f"{folder} should be a folder that only you may enter, and it is not",
-            hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
-        )
-    return folder
 
 
 @contextlib.contextmanager
