@@ -39,3 +39,4 @@ class Job:
     sweep: str | None = None  # the sweep that it is a point of
     point: int | None = None  # its place in the sweep's plan, from 0
     retries: int = 0  # how often its command is run again when it failed
+    restart: bool = True  # whether an attempt that was lost with its machine is followed by another one

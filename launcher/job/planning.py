@@ -65,6 +65,7 @@ def plan(
         keep=spec.keep,
         bandwidth=spec.bandwidth,
         retries=spec.retries,
+        restart=spec.restart,
     )
     if points is None:
         return [job]

@@ -13,7 +13,7 @@ from launcher.gpu.model import Code, Gpu
 from launcher.job.model import JOB_VERSION, Job
 from launcher.spec.model import Gpus, Keep, Resources
 
-UNSAID = {"sweep": None, "point": None, "retries": 0}
+UNSAID = {"sweep": None, "point": None, "retries": 0, "restart": True}
 """Keys that older launchers didn't know. Left out where they say nothing, so that an old job stays as it is."""
 
 

@@ -129,8 +129,8 @@ def stopped(stop: Stopping, why: str, run: str) -> Outcome:
 def finish(order: Order, file: Path, here: Task, outcome: Outcome, job: Job) -> int:
     """Say what came of the task, requeue it where that was decided, and let the rest of the sweep go on."""
     place = told.path(order, here)
-    if outcome.decision == "requeue" and not order.profile.requeue:
-        outcome = held(outcome, "this site has no requeue")
+    if outcome.decision == "requeue" and not (order.profile.requeue and job.restart):
+        outcome = held(outcome, "the spec says `restart: false`" if not job.restart else "this site has no requeue")
     told.tell(place, outcome, here)
     if outcome.decision == "requeue":
         stopping.ignore_all()

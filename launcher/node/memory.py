@@ -18,6 +18,11 @@ def kills(groups: str = "/proc/self/cgroup", top: Path = TOP) -> int | None:
     return max(found, default=None)
 
 
+def everywhere(stat: Path = Path("/proc/vmstat")) -> int | None:
+    """Return how many processes of this machine were killed so far (proc_vmstat(5), oom_kill; Linux 4.13)."""
+    return counted(stat)
+
+
 def files(groups: str, top: Path) -> list[Path]:
     """Return where the counts lie: of each group that this process is in, and of those above it."""
     found = []

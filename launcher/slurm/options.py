@@ -69,7 +69,7 @@ def options(job: Job, profile: Profile, asked: Asked = NOTHING, *, pack: int = 1
     if problems:
         raise TargetError.of(problems)
     further = {name: value if value else True for name, value in {**profile.options, **asked.options}.items()}
-    requeue = {"requeue": True} if profile.requeue else {"no-requeue": True}
+    requeue = {"requeue": True} if profile.requeue and job.restart else {"no-requeue": True}
     given = {name: value for name, value in found.items() if value is not None}
     return {**given, "additional_parameters": {**requeue, **further}}
 

@@ -62,6 +62,19 @@ def one_of(*words: str) -> Form:
     return Form(expected=expected, schema={"enum": list(words)}, read=read)
 
 
+def truth() -> Form:
+    """Return the form of true or false; what only some YAML readers take for one of them is told apart."""
+
+    def read(node: Node, reading: Reading) -> bool | None:
+        if isinstance(node, Scalar) and not node.trap and isinstance(node.value, bool):
+            return node.value
+        hint = node.trap if isinstance(node, Scalar) and node.trap else None
+        reading.add(node.where, f"expected true or false, not {said(node)}", hint)
+        return None
+
+    return Form(expected="true or false", schema={"type": "boolean"}, read=read)
+
+
 def integer(expected: str, least: int, most: int | None = None) -> Form:
     """Return the form of a whole number within bounds (both included)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launcher.spec import distributions, environment, gpu, pip, points, points_file, workload
-from launcher.spec.forms import Form, amount, integer, one_of
+from launcher.spec.forms import Form, amount, integer, one_of, truth
 from launcher.spec.units import size_bytes, time_seconds
 
 SIZE = amount("a size such as 512M or 16G", size_bytes, r"^[0-9]+(\.[0-9]+)? ?[KMGTkmgt](i|iB)?$")
@@ -345,6 +345,14 @@ KEYS: tuple[Key, ...] = (
         "no failures of the command, and are not counted.",
         "0",
         "1",
+    ),
+    key(
+        "restart",
+        truth(),
+        "Whether a run goes on by itself, from its last checkpoint, after it was lost with its machine: a box that was "
+        "restarted or taken away, a node that died, a preemption. With `false` it waits for `launcher resume`.",
+        "true",
+        "false",
     ),
 )
 

@@ -193,4 +193,5 @@ class Spec:
     bandwidth: int | None = None  # bytes in a second that uploads may use while the command runs
     sweep: Sweep | None = None
     retries: int = 0  # how often a command that failed is run again
+    restart: bool = True  # whether an attempt that was lost with its machine is followed by another one
     file: Path  # absolute path of the spec; never written to a lock or record
