@@ -250,6 +250,9 @@ def chosen() -> Site:
     """Choose a number that is not in use; what owners left who have died is removed."""
     with Path(PLACE.format("lock")).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
+        for left in Path("/tmp").glob(PLACE.format("*-gone-*").rpartition("/")[2]):
+            if not Path("/proc", left.name.rpartition("-")[2]).exists():
+                shutil.rmtree(left, ignore_errors=True)
         for number in NUMBERS:
             site = Site(number=number)
             if site.home.exists() and owner(site) is None:
@@ -278,8 +281,9 @@ def down(site: Site) -> None:
         call("umount", "-l", str(box.disk), check=False)
     network.down(site)
     machine.remove_groups(site)
-    shutil.rmtree(site.home, ignore_errors=True)
-    assert not site.home.exists(), f"{site.home} can't be removed"
+    gone = site.home.rename(f"{site.home}-gone-{os.getpid()}")  # somebody else may have the number from now on
+    shutil.rmtree(gone, ignore_errors=True)
+    assert not gone.exists(), f"{gone} can't be removed"
 
 
 def main(words: Sequence[str]) -> None:
