@@ -160,6 +160,7 @@ def told(tmp_path: Path, shared: str) -> Store:
     """A store that knows of one run on the box; a folder stands for the bucket."""
     found = open_store(Access(str(tmp_path / "store")))
     facts = {"target": "box", "host": "box.example.org", "kind": "ssh", "ship": "direct", "folder": shared}
+    found.access = Access("s3://bucket")  # what credentials are asked for
     found.create(keys.target("mine", 1), json.dumps(facts).encode())
     found.create(keys.target("relayed", 1), json.dumps({**facts, "ship": "relay"}).encode())
     found.create(keys.target("elsewhere", 1), json.dumps({**facts, "host": "other.example.org"}).encode())
@@ -181,11 +182,11 @@ def test_who_is_in_contact_brings_more_and_believes_the_store_alone(
     states = [State(run=run, phase="waiting", when="", credentials="missing") for run in runs]
     orders = {run: ordered(shared, run) for run in runs}
     door = Box(shell=Here(), profile=orders["mine"].profile, tools="")
-    assert ours.renew(door, states, told, Access("s3://bucket")) == ("mine",)
+    assert ours.renew(door, states, told) == ("mine",)
     assert minted == ["mine"], "nothing is asked of the cloud for runs that only the box tells of"
     assert credentials.need(orders["mine"]) == "" and credentials.need(orders["elsewhere"]) == "missing"
     fresh = [replace(states[0], credentials="")]
-    assert ours.renew(door, fresh, told, Access("s3://bucket")) == () and minted == ["mine"]
+    assert ours.renew(door, fresh, told) == () and minted == ["mine"]
 
 
 def test_long_lived_ones_never_go_to_the_disk_by_choice(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,22 +18,20 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from launcher.box import state
-from launcher.box.model import Order
+from launcher.box.needing import WAITS, need
 from launcher.errors import LauncherError, TargetError
 from launcher.profiles.places import Places
-from launcher.store.access import read_secrets
-from launcher.store.credentials import moment
 from launcher.target.secrets import private
+
+__all__ = ["WAITS", "credentials", "need", "put", "remove", "sweep"]
 
 MEMORY = Path("/dev/shm")
 FILE, OF = "store.json", "of"
 YOUNG_S = 3600.0  # what is about to get its order
 SYSTEM_UIDS = 1000  # whose files in memory are left alone at a logout (logind.conf, RemoveIPC; login.defs, SYS_UID_MAX)
-WAITS = "it waits for credentials of its store: any `launcher status` of it brings them"
-Need = Literal["", "soon", "missing"]
 
 
 def put(shared: str, run: str, secrets: Mapping[str, str], keep: str = "memory") -> str:
@@ -89,22 +87,6 @@ def pointed(link: Path, place: Path) -> None:
     part.unlink(missing_ok=True)
     part.symlink_to(place)
     part.replace(link)
-
-
-def need(order: Order, now: float | None = None) -> Need:
-    """Say whether a run wants other credentials than it has: "soon" when less than a third of their life is left."""
-    path = order.store.secrets
-    if not path or order.ship == "relay":
-        return ""
-    try:
-        ends = read_secrets(path).get("expires_at")
-        begun = Path(path).stat().st_mtime
-    except (OSError, ValueError):
-        return "missing"
-    if not ends:
-        return ""
-    left = moment(ends).timestamp() - (time.time() if now is None else now)
-    return "missing" if left <= 0 else "soon" if left < (moment(ends).timestamp() - begun) / 3 else ""
 
 
 def remove(shared: str, run: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.box.model import Order, State, order_from, state_from
+from launcher.box.needing import Need, need
 from launcher.cache import disk_full, written_whole
 from launcher.errors import TargetError
 from launcher.profiles.places import Places
@@ -43,17 +44,28 @@ def read(run: Path) -> State:
     """Return how a run stands, and whether its host side lives; one that has not begun waits. Raises TargetError."""
     alive = is_alive(run)
     try:
-        return replace(state_from(json.loads((run / STATE).read_bytes())), alive=alive)
+        found = state_from(json.loads((run / STATE).read_bytes()))
+        return replace(found, alive=alive, credentials="" if found.over else wants(run))
     except FileNotFoundError:
         node = os.uname().nodename
-        return State(run=order(run).run, phase="waiting", when=stamp(), why="it has not begun", node=node, alive=alive)
+        told = order(run)
+        found = State(run=told.run, phase="waiting", when=stamp(), why="it has not begun", node=node, alive=alive)
+        return replace(found, credentials=need(told))
     except (OSError, TypeError, ValueError) as e:
         raise TargetError(f"{run / STATE} can't be read: {e}", hint="is the box's disk sound?") from e
 
 
+def wants(run: Path) -> Need:
+    """Say whether a run wants credentials; one whose order can't be read wants none."""
+    try:
+        return need(order(run))
+    except TargetError:
+        return ""
+
+
 def write(run: Path, state: State) -> None:
     """Replace the state. Raises DiskFullError, OSError."""
-    told = {name: value for name, value in state.to_json().items() if name != "alive"}
+    told = {name: value for name, value in state.to_json().items() if name not in ("alive", "credentials")}
     with disk_full(run, ROOM), written_whole(run / STATE) as part:
         part.write_text(json.dumps(told))
 

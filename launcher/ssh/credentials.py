@@ -58,12 +58,12 @@ def kept(found: Narrowed, profile: Profile) -> str:
 
 
 def renew(
-    door: Door, states: Iterable[State], opened: Store, access: Access, tell: Callable[[str], object] | None = None
+    door: Door, states: Iterable[State], opened: Store, tell: Callable[[str], object] | None = None
 ) -> tuple[str, ...]:
     """Bring new credentials to the runs on a box that want some; return those that got them.
 
-    The box says which runs want some, and is not believed: a run gets those of `access` only where that store itself
-    tells that the run was sent there to write to it. What fails is told, and is no error: the next contact tries again.
+    The box says which runs want some, and is not believed: a run gets those of the store only where that itself tells
+    that the run was sent there to write to it. What fails is told, and is no error: the next contact tries again.
     """
     done = []
     for state in states:
@@ -72,7 +72,7 @@ def renew(
         try:
             if not is_there(opened, state.run, door.profile):
                 continue
-            what = given(access, state.run, door.profile, ship="direct")
+            what = given(opened.access, state.run, door.profile, ship="direct")
             if what.secrets and door.ask("credentials", what.argument(state.run)):
                 done.append(state.run)
         except LauncherError as e:

@@ -16,6 +16,7 @@ from launcher.errors import LauncherError, TargetError
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
 from launcher.ssh.courier import Courier
+from launcher.ssh.credentials import renew
 from launcher.ssh.listening import LostError, listen, lost, surely_dead
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+BRING_S = 20.0  # between two tries to bring credentials
 WAKE_S = 10.0  # a run whose host side is gone is waken by the agent; so long it may be starting again by itself
 
 Output = Callable[[int, bytes], None]
@@ -60,6 +62,7 @@ def follow(
     with doors.opened(profile, shell=shell, tools=tools, progress=progress) as door:
         courier = Courier(door, run, opened, note) if opened is not None else None
         following = Following(door, run, since, courier, output, tell, note)
+        following.opened = opened
         try:
             state = following.work()
             if courier:
@@ -81,6 +84,8 @@ class Following:
         self.state: State | None = None
         self.heard = False  # anything, ever
         self.alone_since: float | None = None  # when its host side was first seen gone
+        self.opened: Store | None = None  # the run's store: for which it may want credentials
+        self.brought = -BRING_S
 
     def work(self) -> State:
         for _ in pauses(self.progressed):
@@ -110,6 +115,7 @@ class Following:
                 if self.take(told, payload):
                     break
                 self.wake()
+                self.bring()
         if self.state is None:
             raise TargetError(f"{self.door.shell.where} told nothing of {self.run}")
         return self.state
@@ -140,6 +146,14 @@ class Following:
             self.alone_since = time.monotonic()
             with contextlib.suppress(LauncherError):
                 self.door.ask("states", {"runs": [self.run]})
+
+    def bring(self) -> None:
+        """Bring credentials to a run that wants some; what fails is tried again after a while."""
+        wanted = self.state is not None and self.state.credentials and self.opened is not None
+        if wanted and time.monotonic() - self.brought > BRING_S:
+            self.brought = time.monotonic()
+            assert self.state is not None and self.opened is not None
+            renew(self.door, [self.state], self.opened, self.note)
 
 
 @contextlib.contextmanager

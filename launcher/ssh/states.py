@@ -8,22 +8,33 @@ from typing import TYPE_CHECKING
 from launcher.box.model import State, state_from
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
+from launcher.ssh.credentials import renew
 
 if TYPE_CHECKING:
     from launcher.profiles.model import Profile
     from launcher.remote.model import Shell
     from launcher.ssh.door import Door
+    from launcher.store.objects import Store
 
 
 def states(
-    profile: Profile, runs: Sequence[str] | None, *, shell: Shell | None = None, progress: Progress = SILENT
+    profile: Profile,
+    runs: Sequence[str] | None,
+    *,
+    shell: Shell | None = None,
+    progress: Progress = SILENT,
+    opened: Store | None = None,
 ) -> tuple[State, ...]:
     """Ask a box how runs stand, all that it has where `runs` is None. It wakes those that nothing looks after.
 
-    A run that it doesn't know is left out. Raises TargetError when it doesn't answer: then nobody knows.
+    With the store of the runs `opened`, those that want credentials for it get some. A run that the box doesn't know is
+    left out. Raises TargetError when it doesn't answer: then nobody knows.
     """
     with doors.opened(profile, shell=shell, progress=progress) as door:
-        return asked(door, runs)
+        found = asked(door, runs)
+        if opened is not None:
+            renew(door, found, opened, progress.note)
+        return found
 
 
 def asked(door: Door, runs: Sequence[str] | None) -> tuple[State, ...]:
