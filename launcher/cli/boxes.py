@@ -85,7 +85,7 @@ def asked(opened: Store, runs: Sequence[str]) -> Word:
     for name in dict.fromkeys(told.target for told in sent.values()):
         theirs = [run for run, told in sent.items() if told.target == name]
         try:
-            found = states_of(sent[theirs[0]], theirs)
+            found = states_of(sent[theirs[0]], theirs, opened)
         except LauncherError as e:
             notes.append(f"{name} can't be asked: {e.problems[0].message}")
             continue
@@ -94,11 +94,12 @@ def asked(opened: Store, runs: Sequence[str]) -> Word:
     return Word(seen=seen, notes=tuple(notes))
 
 
-def states_of(told: Sent, runs: Sequence[str]) -> dict[str, State]:
+def states_of(told: Sent, runs: Sequence[str], opened: Store | None = None) -> dict[str, State]:
+    """Ask the box that runs were sent to; with their store, they get credentials for it where they want some."""
     from launcher.ssh import door
     from launcher.ssh.states import states
 
-    return {one.run: one for one in states(door.profile_of(told), list(runs))}
+    return {one.run: one for one in states(door.profile_of(told), list(runs), opened=opened)}
 
 
 def judged(told: Brief, seen: State | None) -> Brief:
