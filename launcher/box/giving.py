@@ -17,14 +17,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.box import state
 from launcher.box.frames import Sender
 from launcher.box.lineage import Line, foreign_from, line_from, shared
-from launcher.box.stock import RANKS, Known, Stock, attempt_of, numbered, rank
+from launcher.box.stock import RANKS, Known, Stock, attempt_of, names, numbered, rank, read
 from launcher.box.stream import relayed
 from launcher.box.taking import RELAYED
 from launcher.digest import sha256_bytes
@@ -119,9 +119,17 @@ class Giving:
             attempt = attempt_of(key, self.line.claims)
             if key in self.known and not key.startswith("heartbeats/"):
                 continue
-            if attempt in ours or (attempt is None and (key != "record.json" or self.record_is(ours))):
+            if attempt in ours or (key == "record.json" and self.record_is(ours)):
                 found.append(key)
-        return sorted(found, key=self.place)
+        return sorted([*found, *self.blobs(found)], key=self.place)
+
+    def blobs(self, new: Iterable[str]) -> set[str]:
+        """Return what new checkpoints are made of and the real store lacks: whose it is tells the manifest."""
+        named: set[str] = set()
+        for key in new:
+            if key.startswith("checkpoints/") and (data := read(self.folder / key)) is not None:
+                named |= names(key, data)
+        return {key for key in named if key in self.stock.sizes and key not in self.known}
 
     def record_is(self, ours: frozenset[int]) -> bool:
         """Tell whether the record speaks of attempts of the real store alone."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.box.lineage import Line
 from launcher.digest import sha256_bytes
+from launcher.runner.sealed import unsealed
 from launcher.store import keys
 from launcher.store.scraps import TEMPORARY
 
@@ -101,6 +102,20 @@ def numbered(key: str) -> tuple[int, int]:
     """Return (attempt, number) of a key of a series."""
     _, attempt, name = key.split("/")
     return int(attempt), int(name.partition(".")[0])
+
+
+def names(key: str, data: bytes) -> frozenset[str]:
+    """Return what a manifest names; keys are relative to the run. One that can't be read names nothing."""
+    try:
+        lines = (unsealed(data) if key.startswith("checkpoints/") else json.loads(data))["files"]
+        if key.startswith("checkpoints/"):
+            found = [keys.blob_of("", line) for line in lines]
+        else:
+            attempt = int(key.split("/")[1])
+            found = [keys.output("", attempt, line["path"]) for line in lines if "link" not in line]
+    except (KeyError, TypeError, ValueError):
+        return frozenset()
+    return frozenset(one.removeprefix(keys.run("")) for one in found if one)
 
 
 def epoch(key: str) -> int:

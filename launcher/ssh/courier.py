@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
 from launcher.errors import LauncherError, StoreError, TargetError
-from launcher.ssh.listening import LostError
+from launcher.ssh.listening import LostError, way_lost
 from launcher.ssh.relaying import Outcome, Relay
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Courier(threading.Thread):
         self.relay = Relay(opened, run, Cache())
         self.called, self.over = threading.Event(), threading.Event()
         self.told: set[str] = set()
+        self.away = ""  # what was said of a way that is lost
 
     def call(self) -> None:
         """Say that the box's store has something new."""
@@ -78,25 +79,38 @@ class Courier(threading.Thread):
         self.called.set()
 
     def finish(self) -> None:
-        """Bring what is left of a run that is over. Raises StoreError when that can't be had now."""
+        """Bring what is left of a run that is over. A way that is lost is tried for as long as the person waits.
+
+        Raises StoreError when the store doesn't take it, or another machine goes on relaying.
+        """
         if self.ident is None:  # nothing was ever relayed
             return
         self.stop()
         self.join()
-        pause_s, why = FIRST_PAUSE_S, ""
-        for _ in range(LAST_TRIES):
-            try:
-                outcome = self.until_nothing_is_new()
-                self.tell(outcome)
-                if outcome.complete or outcome.foreign is not None:
-                    return
-                why = outcome.trouble or ("another machine relays it" if outcome.busy else "the box goes on writing")
-            except (LostError, StoreError) as e:
-                why = e.problems[0].message
+        pause_s, tries = FIRST_PAUSE_S, 0
+        while why := self.left():
+            tries += why != self.away
+            if tries == LAST_TRIES:
+                hint = f"`launcher pull {self.run_id}` brings the rest; the box keeps it until then"
+                raise StoreError(f"{self.run_id} is over, and not all of it is in the store yet: {why}", hint=hint)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        hint = f"`launcher pull {self.run_id}` brings the rest; the box keeps it until then"
-        raise StoreError(f"{self.run_id} is over, and not all of it is in the store yet: {why}", hint=hint)
+
+    def left(self) -> str:
+        """Make rounds until nothing is new; return why something is left, "" where nothing is. Raises TargetError."""
+        try:
+            with way_lost():
+                outcome = self.until_nothing_is_new()
+        except LostError as e:
+            self.away = f"the connection is lost, and is made again: {e.problems[0].message}"
+            self.once(self.away)
+            return self.away
+        except StoreError as e:
+            return e.problems[0].message
+        self.tell(outcome)
+        if outcome.complete or outcome.foreign is not None:
+            return ""
+        return outcome.trouble or ("another machine relays it" if outcome.busy else "the box goes on writing")
 
     def until_nothing_is_new(self) -> Outcome:
         while True:

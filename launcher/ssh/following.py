@@ -17,7 +17,7 @@ from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
 from launcher.ssh.courier import Courier
 from launcher.ssh.credentials import renew
-from launcher.ssh.listening import LostError, listen, lost, surely_dead
+from launcher.ssh.listening import LostError, is_way, listen, surely_dead, way_lost
 
 if TYPE_CHECKING:
     from launcher.profiles.model import Profile
@@ -154,23 +154,6 @@ class Following:
             self.brought = time.monotonic()
             assert self.state is not None and self.opened is not None
             renew(self.door, [self.state], self.opened, self.note)
-
-
-@contextlib.contextmanager
-def way_lost() -> Iterator[None]:
-    """Make errors of a way that is lost such that trying again is the answer."""
-    try:
-        yield
-    except LostError:
-        raise
-    except TargetError as e:
-        raise (lost(e) if is_way(e) else e) from e
-
-
-def is_way(error: TargetError) -> bool:
-    """Tell whether an error speaks of the way, as launcher.remote.host says it."""
-    said = str(error)
-    return said.startswith(("there is no way to", "the way to"))
 
 
 def first_line(error: Exception) -> str:

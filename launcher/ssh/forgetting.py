@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from launcher.box.stock import names
 from launcher.runner.retention import recorded
 from launcher.store import keys
 
@@ -38,11 +39,17 @@ class Forgetting:
             return
         for key in self.superseded(away):
             self.delete(key)
-        blobs = self.dead & away - frozenset().union(*self.manifests().values()) if self.dead else set()
+        blobs = {key for key in away if key in self.dead or (key.startswith("blobs/") and self.alone())}
         if blobs:
+            blobs -= frozenset().union(*self.manifests().values())
             self.opened.delete_many(self.prefix + key for key in blobs)
             self.known.keys -= blobs
             self.dead -= blobs
+
+    def alone(self) -> bool:
+        """Tell whether the run was never sent anywhere else: then blobs that nothing names are left of a round that was
+        cut, and not on their way from another machine."""
+        return sum(key.startswith("targets/") for key in self.known.keys) <= 1
 
     def superseded(self, away: set[str]) -> list[str]:
         """Return manifests that may go, oldest first."""
@@ -78,7 +85,7 @@ class Forgetting:
         wanted = [self.prefix + key for key in there - set(self.named)]
         for key, data in self.opened.get_many(wanted) if wanted else ():
             own = key.removeprefix(self.prefix)
-            self.named[own] = self.known.named(own, data) if data is not None else frozenset()
+            self.named[own] = names(own, data) if data is not None else frozenset()
         return self.named
 
 

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from launcher.box.lineage import Line
-from launcher.box.stock import epoch, event_0, numbered
+from launcher.box.stock import epoch, event_0, names, numbered
 from launcher.digest import sha256_bytes
-from launcher.runner.sealed import unsealed
 from launcher.store import keys
 
 if TYPE_CHECKING:
@@ -70,18 +69,5 @@ class Knowledge:
 
     def missing(self, key: str, data: bytes) -> str | None:
         """Return a key that a manifest names and that is not there; None where all are, or for what names none."""
-        named = self.named(key.removeprefix(self.prefix), data)
+        named = names(key.removeprefix(self.prefix), data)
         return next((one for one in sorted(named) if one not in self.keys), None)
-
-    def named(self, key: str, data: bytes) -> frozenset[str]:
-        """Return what a manifest names, relative to the run. One that can't be read names nothing."""
-        try:
-            lines = (unsealed(data) if key.startswith("checkpoints/") else json.loads(data))["files"]
-            if key.startswith("checkpoints/"):
-                found = [keys.blob_of(self.run, line) for line in lines]
-            else:
-                attempt = int(key.split("/")[1])
-                found = [keys.output(self.run, attempt, line["path"]) for line in lines if "link" not in line]
-        except (KeyError, TypeError, ValueError):
-            return frozenset()
-        return frozenset(one.removeprefix(self.prefix) for one in found if one)

@@ -135,3 +135,20 @@ def let_go(shell: Shell) -> None:
         shell.close()
     elif shell.settings.get("controlpath", "none") in ("none", ""):
         shell.end()
+
+
+@contextlib.contextmanager
+def way_lost() -> Iterator[None]:
+    """Make errors of a way that is lost such that trying again is the answer."""
+    try:
+        yield
+    except LostError:
+        raise
+    except TargetError as e:
+        raise (lost(e) if is_way(e) else e) from e
+
+
+def is_way(error: TargetError) -> bool:
+    """Tell whether an error speaks of the way, as launcher.remote.host says it."""
+    said = str(error)
+    return said.startswith(("there is no way to", "the way to"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.box.lineage import Line
-from launcher.box.stock import epoch
+from launcher.box.stock import epoch, names
 from launcher.digest import sha256_bytes
 from launcher.errors import TargetError
 from launcher.profiles.places import Places
@@ -79,7 +79,7 @@ def needed(opened: Store, run: str, known: Knowledge) -> list[str]:
     blobs: set[str] = set()
     for key, data in opened.get_many(counting) if counting else ():
         if data is not None:
-            blobs |= known.named(key.removeprefix(known.prefix), data)
+            blobs |= names(key.removeprefix(known.prefix), data)
     rest = sorted(key for key in known.keys if key.startswith(SMALL) or key in ("job.json", "record.json"))
     return [*sorted(blobs), *(key.removeprefix(known.prefix) for key in counting), *rest]
 
