@@ -169,9 +169,17 @@ class Host:
             data={name: Path(path) for name, path in self.order.data.items()},
             origins=dict(self.order.origins),
             requeue=self.job.restart,
-            host={"node": self.tell.state.node},
+            host=facts_of(self.order, self.tell.state.node),
             times=times(self.order.profile.warn_s),
         )
+
+
+def facts_of(order: Order, node: str) -> dict[str, object]:
+    """Return what the record says of a box besides what the runner sees: its names, and what runs the container."""
+    name = order.profile.runtime
+    engine = next((one for one in order.profile.box.engines if one.name == name), None) if order.profile.box else None
+    version = f" {engine.version}" if engine and engine.version else ""
+    return {"node": node, "target": order.profile.name, "engine": f"{name}{version}"}
 
 
 def others(attempt: int) -> Verdict:

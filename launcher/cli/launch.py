@@ -16,7 +16,7 @@ from launcher.cache import Cache
 from launcher.cli.output import print_json
 from launcher.cli.progress import choose_progress
 from launcher.cli.settings import settings
-from launcher.errors import StoreError, TargetError, UsageError
+from launcher.errors import LauncherError, StoreError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from launcher.image import Image
@@ -86,8 +86,8 @@ def run_spec_on(target: str, asked: Asked, runtime: str | None, detach: bool, as
 
     profile, cache, progress = box(target, runtime), Cache(), choose_progress()
     path = pipeline.given(asked.spec)
-    one_run(specs.load(path), asked.point, path)  # refused before anything is asked
-    with reached(profile) as (shell, looked):
+    first = one_run(specs.load(path), asked.point, path)  # refused before anything is asked
+    with reached(profile, preparing.with_store(first, asked.place, profile).store) as (shell, looked):
         if not pipeline.lock_path(path).exists():
             looked.result()  # locking takes its time, and would be in vain
         whole, lock = pipeline.locked(path, cache, progress, frozen=asked.frozen)
@@ -134,18 +134,20 @@ def loaded(whole: Spec, spec: Spec, lock: Lock, params: tuple[str, ...], way: Wa
 
 
 @contextlib.contextmanager
-def reached(profile: Profile) -> Iterator[tuple[Shell, Future[Profile]]]:
+def reached(profile: Profile, store: str | None) -> Iterator[tuple[Shell, Future[Profile]]]:
     """Give the way to a box, and what a look at it tells now: asked beside whatever is done until that is needed.
 
-    The look raises TargetError where there is no way there, or nothing that could run a job.
+    `store` is where runs go: whether the box reaches its server is asked, too. The look raises TargetError where there
+    is no way there.
     """
     from launcher import remote
+    from launcher.cli.doctor import endpoint
     from launcher.profiles.box_doctor import glance
 
     pool = ThreadPoolExecutor(1)
     with contextlib.closing(remote.open(profile)) as shell:
         try:
-            yield shell, pool.submit(glance, shell, profile)
+            yield shell, pool.submit(glance, shell, profile, endpoint=endpoint(store))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -175,12 +177,29 @@ def sent(load: Load, way: Way, *, detach: bool, as_json: bool) -> int:
 
 
 def launched(load: Load, way: Way) -> Launched:
-    """Bring a job to a box and start it. An interrupt before it has started leaves nothing that would run."""
+    """Bring a job to a box and start it. What can't be started, or is interrupted before, is told to the store."""
     from launcher import vault
+    from launcher.cli.attaching import LetGo, letting_go
     from launcher.cli.execution import artifacts
-    from launcher.ssh.launching import launch
 
-    started = launch(
+    try:
+        with letting_go():
+            started = launch(load, way)
+    except LetGo as e:
+        give_up(load, way, "it was interrupted before it had started")
+        raise click.exceptions.Exit(128 + e.number) from None
+    except LauncherError as e:
+        give_up(load, way, f"it could not be started: {e.problems[0].message}")
+        raise
+    with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
+        vault.stay(artifacts(load.job, load.code, way.cache, load.facts), way.opened, way.progress)
+    return started
+
+
+def launch(load: Load, way: Way) -> Launched:
+    from launcher.ssh import launching
+
+    return launching.launch(
         way.shell,
         way.profile,
         job=load.job,
@@ -195,9 +214,30 @@ def launched(load: Load, way: Way) -> Launched:
         origins=load.origins,
         progress=way.progress,
     )
-    with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
-        vault.stay(artifacts(load.job, load.code, way.cache, load.facts), way.opened, way.progress)
-    return started
+
+
+def give_up(load: Load, way: Way, why: str) -> None:
+    """Tell the store that an attempt will not begin, if it was queued and the box surely doesn't have it."""
+    from launcher import records
+    from launcher.ssh.states import states
+    from launcher.store import keys
+
+    run = load.job.run
+    if not way.opened.exists(keys.event(run, load.attempt, 0)):
+        return
+    try:
+        found = states(way.profile, [run], shell=way.shell)
+    except LauncherError:
+        found = ()
+        click.echo(
+            f"note: whether {run} has begun on {way.profile.name} nobody knows; `launcher status` asks", err=True
+        )
+    else:
+        if not any(one.attempt in (None, load.attempt) or not one.over for one in found):
+            records.end_for_dead(way.opened, run, load.attempt, why)
+    if not settings().quiet:
+        what = "goes on" if found else "did not begin"
+        click.echo(f"{run} {what} on {way.profile.name}: {why}", err=True)
 
 
 def tell(started: Launched, way: Way, load: Load, detach: bool, as_json: bool) -> None:
@@ -219,8 +259,9 @@ def tell(started: Launched, way: Way, load: Load, detach: bool, as_json: bool) -
 def words(started: Launched) -> str:
     from launcher.cli.attaching import phase
 
-    found = phase(started.state)
-    return "started" if started.state.phase in ("starting", "running") else found
+    if started.state.over or started.state.place is not None:
+        return phase(started.state)
+    return "started"
 
 
 def told(started: Launched, way: Way, load: Load) -> dict[str, Any]:

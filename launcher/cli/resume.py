@@ -108,7 +108,7 @@ def resume_on(
     opened, access = execution.open_store(place)
     job, facts = recorded(opened, run)
     refuse_living(run, opened, told, profile)
-    with reached(profile) as (shell, looked):
+    with reached(profile, opened.url) as (shell, looked):
         profile = looked.result()
         fit = partial(refuse_unfit, job, profile, access)
         found = brought_back(job, opened, cache, progress, given_paths(words), fit)
