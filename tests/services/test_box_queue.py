@@ -1,0 +1,119 @@
+"""GPUs of a box are handed out one run at a time, in the order in which runs came; of a cancelled run nothing lives."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from launcher import records
+from launcher.cache import Cache
+from launcher.store import keys
+from tests.box_trials import Renter, judge
+from tests.boxes import Box, Boxes
+from tests.clusters import wait_until
+from tests.trials import words
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+STEPS = 8
+ONE = ", gpus: 1"
+TELLING = "echo on $CUDA_VISIBLE_DEVICES; exec python chain_sweep.py {start} {steps} {pause}"
+DEAF = "trap '' TERM HUP INT"
+STUBBORN = f'setsid sh -c "{DEAF}; while true; do sleep 1; done" & exec python chain_sweep.py {{start}} 400 0.5'
+
+
+@pytest.fixture(scope="module")
+def box(boxes: Boxes) -> Box:
+    made = boxes.new()
+    made.fake_gpus(1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def renter(boxes: Boxes, box: Box, shared_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Renter:
+    home = tmp_path_factory.mktemp("queue")
+    one = Renter(home=home, place=str(home / "store"), cache=shared_cache.root, ssh_config=box.ssh_config)
+    one.add(box)
+    return one
+
+
+def begun(renter: Renter, box: Box, name: str, start: int, steps: int = STEPS, **more: Any) -> str:
+    """Start a run that wants the GPU, and let go of it."""
+    return renter.detached(box, renter.experiment(name, start, steps=steps, resources=ONE, **more))
+
+
+def phase(renter: Renter, run: str) -> str:
+    """Return what the run's state is, as a person is told."""
+    [told] = renter.json("status", run, codes=(0, 1, 3))
+    return str(told["state"])
+
+
+def times(renter: Renter, run: str) -> tuple[datetime, datetime]:
+    """Return when its first attempt was started, and when its last one was over."""
+    store = renter.store
+    told = [json.loads(store.get(entry.key)) for entry in store.list(keys.events(run))]
+    moments = [datetime.fromisoformat(one["time"].replace("Z", "+00:00")) for one in told if one["kind"] != "queued"]
+    return min(moments), max(moments)
+
+
+def must_not_have_overlapped(renter: Renter, runs: Sequence[str]) -> None:
+    """Each was over before the next one began, in the order in which they came."""
+    spans = [times(renter, run) for run in runs]
+    for (_, ended), (next_began, _) in itertools.pairwise(spans):
+        assert ended <= next_began, spans
+
+
+def wait_for_output(renter: Renter, run: str, line: str) -> None:
+    wait_until(lambda: line in renter.call("logs", run, codes=(0, 1, 3)), 120, f"{run} prints {line}")
+
+
+def test_three_runs_for_one_gpu_run_in_the_order_in_which_they_came(renter: Renter, box: Box) -> None:
+    runs = [begun(renter, box, f"ordered-{k}", k, command=TELLING) for k in range(3)]
+    assert [phase(renter, run) for run in runs[1:]] == ["queued", "queued"]
+    for run in reversed(runs):
+        renter.end(run)
+    for k, run in enumerate(runs):
+        judge(renter, run, k, STEPS)
+    must_not_have_overlapped(renter, runs)
+    told = [renter.call("logs", run).splitlines()[0] for run in runs]
+    assert told == [f"on {box.gpu(0)}"] * 3
+
+
+def test_the_order_outlives_a_reboot(renter: Renter, box: Box) -> None:
+    runs = [begun(renter, box, f"rebooted-{k}", 10 + k, steps=12) for k in range(2)]
+    wait_for_output(renter, runs[0], "step 3")
+    box.reboot()
+    for run in reversed(runs):
+        renter.end(run)
+    for k, run in enumerate(runs):
+        judge(renter, run, 10 + k, 12)
+    must_not_have_overlapped(renter, runs)
+    assert len(records.load(renter.store, runs[0]).attempts) == 2
+    assert len(records.load(renter.store, runs[1]).attempts) == 1
+
+
+def test_cancel_ends_all_processes_and_frees_the_gpu(renter: Renter, box: Box) -> None:
+    """Also those that made a session of their own and ignore signals; and one that waits never begins."""
+    running = begun(renter, box, "stubborn", 20, command=STUBBORN)
+    waiting, following = (begun(renter, box, f"behind-{k}", 21 + k) for k in range(2))
+    wait_for_output(renter, running, "step 2")
+    assert alive(box, DEAF)
+    renter.call("cancel", waiting)
+    renter.call("cancel", running)
+    wait_until(lambda: not alive(box, DEAF) and not alive(box, "chain_sweep.py\x0020"), 60, "all has ended")
+    renter.end(following)
+    judge(renter, following, 22, STEPS)
+    for run in (running, waiting):
+        renter.call("pull", run, codes=(0, 1, 3))
+        assert renter.state(run) == "cancelled", renter.told(run)
+    assert not [one for one in records.load(renter.store, waiting).attempts if one.started]
+    wait_until(lambda: not box.engine.docker("ps", "-q").split(), 60, "no container is left")
+
+
+def alive(box: Box, text: str) -> list[int]:
+    return [pid for pid in box.processes() if text in "\0".join(words(pid))]
