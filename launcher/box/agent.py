@@ -18,11 +18,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.box import state
 from launcher.cache import disk_full, written_whole
 from launcher.errors import LauncherError, TargetError
+
+if TYPE_CHECKING:
+    from launcher.box.model import Order
 
 CANCEL_S = 10.0  # so long a question waits for what it has asked to end
 
@@ -36,8 +39,10 @@ def start(argument: Mapping[str, Any]) -> dict[str, Any]:
         take_order(folder, argument)
     order, found = state.order(folder), state.read(folder)
     if found.over and not found.alive and order.attempt > (found.attempt or 0):
-        for name in (state.STATE, state.CANCEL):
+        for name in (state.STATE, state.CANCEL, state.RELAYED):
             (folder / name).unlink(missing_ok=True)
+    if not found.alive:
+        age(order, argument.get("silent_since"))
     keeping.start(folder)
     keeping.wake(order.folder)
     return told(folder)
@@ -55,6 +60,19 @@ def take_order(folder: Path, argument: Mapping[str, Any]) -> None:
             put(told.folder, told.run, argument["secrets"], argument.get("keep", "memory"))
         with written_whole(folder / state.ORDER) as part:
             part.write_text(json.dumps(argument["told"]))
+
+
+def age(order: Order, when: float | None) -> None:
+    """Let the signs of life of earlier attempts be as old as they are (Unix time, s): they were copied here just now,
+    and nobody should wait for a lease that ran out long ago."""
+    from launcher.store import folder_of as folder_of_store
+    from launcher.store import keys
+
+    store = folder_of_store(order.store.url) if order.ship == "relay" and when else None
+    for part in ("events", "claims", "heartbeats") if store else ():
+        for path in Path(str(store), keys.run(order.run), part).rglob("*.json"):
+            with contextlib.suppress(OSError):
+                os.utime(path, (when or 0.0, when or 0.0))
 
 
 def states(argument: Mapping[str, Any]) -> list[dict[str, Any]]:

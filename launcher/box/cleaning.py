@@ -15,7 +15,7 @@ from typing import Any
 
 from launcher.box import credentials, engine_images, state
 from launcher.box.model import Order, State
-from launcher.box.taking import RELAYED
+from launcher.box.state import RELAYED
 from launcher.errors import LauncherError
 from launcher.node.clearing import Clearing, Found, found, needs_of, remove, told
 from launcher.profiles.places import Places

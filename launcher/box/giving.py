@@ -26,7 +26,6 @@ from launcher.box.frames import Sender
 from launcher.box.lineage import Line, foreign_from, line_from, shared
 from launcher.box.stock import RANKS, Known, Stock, attempt_of, names, numbered, rank, read
 from launcher.box.stream import relayed
-from launcher.box.taking import RELAYED
 from launcher.digest import sha256_bytes
 from launcher.runner.clock import stamp
 from launcher.store import keys
@@ -108,7 +107,7 @@ class Giving:
                 self.send(key)
         self.gone()
         if self.over and not offered and foreign is None:
-            (self.run / RELAYED).write_text(json.dumps({"when": stamp()}))
+            (self.run / state.RELAYED).write_text(json.dumps({"when": stamp()}))
         self.sender.send("end", offered=len(offered), over=self.over, foreign=foreign)
 
     def new(self) -> list[str]:

@@ -19,6 +19,7 @@ from launcher.profiles.places import Places
 from launcher.runner.clock import stamp
 
 ORDER, STATE, HELD, CANCEL, LOG = "order.json", "state.json", "held", "cancel", "log"
+RELAYED = "relayed"
 MOMENT_S = 0.5
 ROOM = "free some there: `launcher target clean` removes what nobody needs"
 
