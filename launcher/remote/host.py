@@ -89,11 +89,12 @@ class ForbiddenError(TargetError):
 LASTING = (*REASONS[0][0], *REASONS[1][0], *REASONS[3][0])  # whatever is waited for
 
 
-def no_way(host: Host, said: str) -> NoWayError:
-    """Return the error for a host that nobody got to; `said` is how the transport put it."""
+def no_way(host: Host, said: str, known_as: str | None = None) -> NoWayError:
+    """Return the error for a host that nobody got to; `said` is how the transport put it, `known_as` what known_hosts
+    calls it, where that is another name."""
     last = [line.strip() for line in said.strip().splitlines() if line.strip()]
     reason = next((line for line in reversed(last) if known(line)), last[-1] if last else "ssh gave no reason")
-    error = NoWayError(f"there is no way to {host.login}: {reason}", hint=what_to_do(host, said))
+    error = NoWayError(f"there is no way to {host.login}: {reason}", hint=what_to_do(host, said, known_as))
     error.passing = not any(word in said.lower() for word in LASTING)
     return error
 
@@ -102,12 +103,17 @@ def known(line: str) -> bool:
     return any(word in line.lower() for words, _ in REASONS for word in words)
 
 
-def what_to_do(host: Host, said: str) -> str:
+def what_to_do(host: Host, said: str, known_as: str | None = None) -> str:
     ssh = " ".join([*(["-p", str(host.port)] if host.port else []), host.login])
     text = said.lower()
     found = next((hint for words, hint in REASONS if any(word in text for word in words)), "does `ssh {ssh}` work?")
-    known = f"[{host.name}]:{host.port}" if host.port not in (None, 22) else host.name
+    known = known_as or called(host.name, host.port or 22)
     return found.format(known=shlex.quote(known), ssh=ssh)
+
+
+def called(name: str, port: int) -> str:
+    """Return what known_hosts calls a host (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT")."""
+    return name if port == 22 else f"[{name}]:{port}"
 
 
 def lost_way(host: Host, said: str) -> LostWayError:

@@ -3,10 +3,14 @@ trace."""
 
 from __future__ import annotations
 
+import fcntl
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ from launcher.remote.delivery import prepare
 from launcher.remote.engines import deliver
 from launcher.remote.fabric import Fabric
 from launcher.remote.openssh import OpenSSH
+from launcher.remote.taking import mark_of
 from tests.boxes import Box, Boxes
 from tests.rootfs import image as image_of
 
@@ -109,3 +114,130 @@ def test_an_image_and_then_what_is_new_of_another(box: Box, way: Way, cache: Cac
 
 def image_like(cache: Cache, first: Image, size: float) -> Image:
     return made(cache, 4, 2, 0.5, size, seed=1)
+
+
+def test_cuts_cost_the_piece_in_flight(box: Box, way: Way, cache: Cache) -> None:
+    """Connections end at random moments; what had come is never sent again."""
+    image = made(cache, 6, 5, 4, seed=2)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    chance, cuts = random.Random(2), 5
+    box.line(rate_mbit=40)
+    try:
+        with cutting(box, [chance.uniform(0.3, 1.2) for _ in range(cuts)]):
+            size = sent(box, lambda: deliver(way, profile_of(box), tools, image, cache))
+    finally:
+        box.line()
+    assert loaded(box, image) == image.diff_ids
+    assert 15 * MB < size < 15 * MB * HEADERS + (cuts + 1) * (QUESTIONS + 3 * MB)
+    assert_no_trace(box)
+
+
+@contextmanager
+def cutting(box: Box, pauses: list[float]) -> Iterator[None]:
+    def cut() -> None:
+        for pause in pauses:
+            time.sleep(pause)
+            box.kill_sessions()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_two_at_once_have_a_layer_sent_once(box: Box, way: Way, cache: Cache) -> None:
+    one, other = made(cache, 6, 3, 1, seed=3), made(cache, 6, 3, 2, 1, seed=3)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    box.line(rate_mbit=40)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            images = [one, other, one]
+            size = sent(box, lambda: list(pool.map(lambda x: deliver(way, profile_of(box), tools, x, cache), images)))
+    finally:
+        box.line()
+    assert [loaded(box, x) for x in images] == [x.diff_ids for x in images]
+    assert size < 13 * MB * HEADERS + 6 * QUESTIONS, "what differs: 6, 3, 1, 2, 1"
+    assert_no_trace(box)
+
+
+def test_where_sshd_leads_no_port_back_files_are_sent(box: Box, way: Way, cache: Cache) -> None:
+    image = made(cache, 3, 2, 1, seed=4)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    box.configure_sshd("AllowTcpForwarding no")
+    try:
+        size = sent(box, lambda: deliver(way, profile_of(box), tools, image, cache))
+    finally:
+        box.configure_sshd()
+    assert loaded(box, image) == image.diff_ids
+    assert size < 6 * MB * HEADERS + 2 * QUESTIONS
+    assert_no_trace(box)
+    assert not list((box.root / "root/.launcher/blobs").rglob("?" * 64)), "the engine has them"
+
+
+def test_an_engine_that_is_restarted_meanwhile(box: Box, way: Way, cache: Cache) -> None:
+    image = made(cache, 5, 4, seed=5)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    box.line(rate_mbit=40)
+    restarting = threading.Thread(target=lambda: (time.sleep(1), box.engine.kill(), box.engine.start()))
+    restarting.start()
+    try:
+        with suppress(TargetError):
+            deliver(way, profile_of(box), tools, image, cache)
+        restarting.join()
+        deliver(way, profile_of(box), tools, image, cache)
+    finally:
+        box.line()
+    assert loaded(box, image) == image.diff_ids
+    assert_no_trace(box)
+
+
+def test_names_that_a_killed_one_left_are_taken_away(box: Box, way: Way, cache: Cache) -> None:
+    """A name that nobody holds goes; one of somebody who lives stays."""
+    left, living, image = made(cache, 1, seed=6), made(cache, 1, seed=7), made(cache, 1, seed=8)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    names = {}
+    for one, secret in ((left, "a" * 64), (living, "b" * 64)):
+        deliver(way, profile_of(box), tools, one, cache)
+        names[secret] = f"127.0.0.1:40000/{secret}:latest"
+        box.engine.docker("tag", one.tag, names[secret])
+        box.engine.docker("rmi", one.tag)
+    tmp = box.root / "root/.launcher/tmp"
+    for secret in names:
+        mark = tmp / mark_of("", secret).name
+        mark.touch()
+    with mark.open() as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        deliver(way, profile_of(box), tools, image, cache)
+        told = box.engine.docker("image", "ls", "--format", "{{.Repository}}").split()
+        assert f"127.0.0.1:40000/{'b' * 64}" in told
+        assert f"127.0.0.1:40000/{'a' * 64}" not in told
+    deliver(way, profile_of(box), tools, made(cache, 0.5, seed=9), cache)
+    assert_no_trace(box)
+
+
+def test_through_paramiko(box: Box, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for way in opened("fabric", box, tmp_path, monkeypatch):
+        image = made(cache, 3, 1, seed=10)
+        _, tools = prepare(way, profile_of(box), [], cache)
+        deliver(way, profile_of(box), tools, image, cache)
+        assert loaded(box, image) == image.diff_ids
+    assert_no_trace(box)
+
+
+def test_nobody_else_reads_along(box: Box, way: Way, cache: Cache) -> None:
+    """While an image is under way its secret is in nobody's process list, and the port alone is worth nothing."""
+    image = made(cache, 6, seed=11)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    box.line(rate_mbit=20)
+    thread = threading.Thread(target=deliver, args=(way, profile_of(box), tools, image, cache))
+    thread.start()
+    try:
+        seen: set[str] = set()
+        while thread.is_alive():
+            seen |= {*box.exec(["ps", "-eo", "args"], user="ada").stdout.decode().splitlines()}
+            time.sleep(0.1)
+    finally:
+        thread.join()
+        box.line()
+    assert any("launcher.remote.taking" in line for line in seen)
+    assert not [line for line in seen if re.search(r"127\.0\.0\.1:\d+|[0-9a-f]{64}@", line)]
