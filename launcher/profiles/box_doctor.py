@@ -53,7 +53,11 @@ def examine(shell: Shell, profile: Profile, *, endpoint: tuple[str, int] | None 
     """
     own = said_of(profile.name)
     forwarding = leads_back(shell)  # which opens the connection, so that the clock is asked over an open one
-    heard = asked(shell, profile, box_asking.everything(unsettled(profile, own), endpoint))
+    script = box_asking.everything(unsettled(profile, own), endpoint)
+    heard = asked(shell, profile, script)
+    if box_engines.joined_since(heard.said) and (end := getattr(shell, "end", None)):
+        end()  # sshd gives a session the groups that its user had when the connection was opened
+        heard = asked(shell, profile, script)
     found = with_network(found_in(profile, heard, own), heard.said, endpoint)
     assert found.box is not None
     found = replace(found, box=replace(found.box, forwarding=forwarding))

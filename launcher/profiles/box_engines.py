@@ -89,13 +89,18 @@ def toolkit(told: Mapping[str, Any], there: Collection[str]) -> bool:
 
 def without_rights(box: Box, said: Answers) -> tuple[str, str]:
     """Say what a user lacks that may not ask the engine, and what to do."""
-    groups = [line.split() for line in said.get("groups", NO_ANSWER).lines]
     why = f"the user {box.user} may not use the Docker engine there"
-    if len(groups) == 2 and "docker" in groups[1] and "docker" not in groups[0]:
+    if joined_since(said):
         why += ": added to the group docker after this connection was opened"
         return why, "`launcher doctor` looks over a new connection"
     hint = f"add yourself to group docker (sudo usermod -aG docker {box.user}), log in as root"
     return why, f'{hint}, or take another runtime: runtime = "apptainer" or "sandbox" in the target\'s file'
+
+
+def joined_since(said: Answers) -> bool:
+    """Tell whether the user is in the group docker now, and was not when the connection was opened."""
+    groups = [line.split() for line in said.get("groups", NO_ANSWER).lines]
+    return len(groups) == 2 and "docker" in groups[1] and "docker" not in groups[0]
 
 
 def sandbox(box: Box, said: Answers) -> Engine:

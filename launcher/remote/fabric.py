@@ -18,7 +18,7 @@ from typing import Any
 from launcher.errors import TargetError
 from launcher.remote.fabric_flow import FabricStream, UnfedError, handler, talk, trouble
 from launcher.remote.fabric_login import strategy
-from launcher.remote.host import Host, config_file, forbidden, lost_way, no_way, parse
+from launcher.remote.host import Host, called, config_file, forbidden, lost_way, no_way, parse
 from launcher.remote.model import Done, Stream
 from launcher.remote.words import command_line, without_mark
 
@@ -115,7 +115,8 @@ class Fabric:
         except TargetError:
             raise
         except trouble() as e:
-            raise no_way(self.host, str(e) or type(e).__name__) from e
+            known = called(self.connection.host, self.connection.port)
+            raise no_way(self.host, str(e) or type(e).__name__, known) from e
 
     def close(self) -> None:
         self.connection.close()

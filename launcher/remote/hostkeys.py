@@ -23,7 +23,7 @@ from launcher.remote.fabric import Fabric, hops, known_hosts
 from launcher.remote.host import Host, no_way, parse
 from launcher.remote.model import Shell
 from launcher.remote.openssh import OpenSSH
-from launcher.remote.ssh_settings import settings_of, strict_config
+from launcher.remote.ssh_settings import known_as, settings_of, strict_config
 
 MEET_S = 20
 PATIENCE_S = 300  # a jump host may ask a person for something
@@ -120,15 +120,14 @@ def learned(host: Host, through: str | None, kind: str | None = None) -> HostKey
     if not proved:
         if kind:
             return None  # it has no such key
-        raise changed(host, said) if "HAS CHANGED" in said else no_way(host, said)
+        raise changed(host, said, known_as(host, settings)) if "HAS CHANGED" in said else no_way(host, said)
     return key_of(host, settings, text) if text.strip() else None
 
 
 def key_of(host: Host, settings: dict[str, str], text: str) -> HostKey:
     """Read what ssh wrote into a known_hosts file: one key, perhaps under several names, hashed or not."""
     _, kind, key = text.splitlines()[0].split()[:3]
-    name, port = settings.get("hostkeyalias") or settings.get("hostname", host.name), settings.get("port", "22")
-    shown = name if port == "22" or "hostkeyalias" in settings else f"[{name}]:{port}"
+    shown = known_as(host, settings)
     return HostKey(name=shown, kind=kind, fingerprint=fingerprint(base64.b64decode(key)), line=text)
 
 
@@ -187,10 +186,10 @@ def unknown(shown: HostKey) -> TargetError:
     return TargetError(f"the host key of {shown.name} is not known here: {shown.kind} {shown.fingerprint}", hint=hint)
 
 
-def changed(host: Host, said: str) -> TargetError:
+def changed(host: Host, said: str, known: str) -> TargetError:
     """Return the error for a key that is another than before, with the one that was shown."""
     found = re.search(r"SHA256:\S+", said)
-    error = no_way(host, said)
+    error = no_way(host, said, known)
     if found is None:
         return error
     says = f"{error.problems[0].message}; it shows {found[0].rstrip('.')}"

@@ -20,7 +20,7 @@ from launcher.errors import ProcessError
 from launcher.process import Flow, attend, flow, pipe, run
 from launcher.remote.host import Host, config_file, forbidden, lost_way, no_way, parse
 from launcher.remote.model import Done, Stream
-from launcher.remote.ssh_settings import control_folder, settings_of, strict_config
+from launcher.remote.ssh_settings import control_folder, known_as, settings_of, strict_config
 from launcher.remote.words import command_line, without_mark
 
 PERSIST_S = 12 * 3600
@@ -142,7 +142,7 @@ class OpenSSH:
         args = ["ssh", *talks, *self.options, "-o", "ControlMaster=auto", *self.staying(), *batch()]
         code, said = attend([*args, *self.host.words, "true"])
         if code == TROUBLE:
-            raise no_way(self.host, said)
+            raise no_way(self.host, said, known_as(self.host, self.settings))
 
     def staying(self) -> list[str]:
         own = self.settings.get("controlpersist", "no")

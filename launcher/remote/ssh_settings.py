@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.digest import sha256_bytes
 from launcher.errors import ProcessError, TargetError
 from launcher.process import run
-from launcher.remote.host import Host, config_file
+from launcher.remote.host import Host, called, config_file
 
 SETTINGS_S = 30
 LONGEST_SOCKET = 90  # sun_path is 108 bytes on Linux and 104 elsewhere, and ssh adds 17 while it makes one
@@ -29,6 +30,12 @@ def settings_of(host: Host) -> dict[str, str]:
         raise TargetError(f"ssh can't be asked of {host.name}: {e}", hint=e.problems[0].hint) from e
     lines = told.stdout.decode(errors="replace").splitlines()
     return {name: value for name, _, value in (line.partition(" ") for line in reversed(lines))}
+
+
+def known_as(host: Host, settings: Mapping[str, str]) -> str:
+    """Return what known_hosts calls a host, by its settings."""
+    port = settings.get("port", "22")
+    return settings.get("hostkeyalias") or called(settings.get("hostname", host.name), int(port))
 
 
 def strict_config(control: Path | None = None) -> Path:
