@@ -60,6 +60,9 @@ def docker(box: Box, said: Answers) -> Iterator[Engine]:
         why = f"Docker's own socket is not there; yours is {told['others']}"
         hint = f'setup = ["export DOCKER_HOST={told["others"]}"] in the target\'s file takes it'
         yield Engine(name="docker", usable=False, why=why, hint=hint, rootless=True)
+    elif not told and "dockerd" in there:
+        why = "whether Docker's engine answers can't be told: that is asked by Python"
+        yield Engine(name="docker", usable=False, why=why, hint="see what is said of Python")
     elif "dockerd" in there or told.get("error", "ENOENT") != "ENOENT":
         why = f"no Docker engine answers at {told.get('place', 'its socket')}: {told.get('says', 'it is not there')}"
         yield Engine(name="docker", usable=False, why=why, hint="start it: sudo systemctl start docker")

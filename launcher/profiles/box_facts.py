@@ -107,7 +107,7 @@ def folder(profile: Profile, known: Box, said: Answers) -> tuple[str, Box]:
     answer = said.get("folder", NO_ANSWER)
     rows = [row for row in tables(answer) if len(row) == 7]
     if not profile.shared:
-        rows = [best] if (best := chosen(rows, known.home)) else []
+        rows = [best] if (best := chosen(rows, known.home)) else rows[:1]
         place = below(rows[0][0], known) if rows else f"{known.home}/.launcher"
     else:
         place = profile.shared
@@ -163,7 +163,8 @@ def skew_s(said: Answers, began: float, ended: float) -> float | None:
     except (KeyError, ValueError):
         return None
     found = ((first - began) + (last - ended)) / 2
-    unsure = max(0.0, (ended - began) - (last - first)) / 2 + (0.0 if "." in said["began"].text else 1.0)
+    exact = said["began"].text.partition(".")[2].isdecimal()  # not every `date` tells more than seconds
+    unsure = max(0.0, (ended - began) - (last - first)) / 2 + (0.0 if exact else 1.0)
     return round(found, 3) if abs(found) > unsure + 0.05 else 0.0
 
 
