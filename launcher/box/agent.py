@@ -133,7 +133,14 @@ def credentials(argument: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-FUNCTIONS = {"start": start, "states": states, "cancel": cancel, "credentials": credentials}
+def clean(argument: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what nobody needs, and remove it where that is wanted (launcher.box.cleaning)."""
+    from launcher.box.cleaning import clean as look_and_clean
+
+    return look_and_clean({**argument, "shared": folder_of(argument)})
+
+
+FUNCTIONS = {"start": start, "states": states, "cancel": cancel, "credentials": credentials, "clean": clean}
 
 
 def main(words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,15 @@ def is_old(run: Run, before: float) -> bool:
         return False
 
 
-def is_safe(shared: str, run: Run, complete: Any) -> bool:
-    if run.folder.name in complete or (run.folder / RELAYED).exists():
+def is_safe(shared: str, run: Run, complete: Container[str]) -> bool:
+    """Tell whether nothing of a run is here alone. Of what is relayed only the relay can say so: the store may have
+    heard of the run's end on another box."""
+    if (run.folder / RELAYED).exists():
         return True
-    return run.order is not None and run.order.ship == "direct" and not left(shared, run.folder.name).exists()
+    name = run.folder.name
+    return (
+        run.order is not None and run.order.ship == "direct" and (name in complete or not left(shared, name).exists())
+    )
 
 
 def left(shared: str, run: str) -> Path:

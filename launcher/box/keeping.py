@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.box import boots, keeper, state
+from launcher.box import boots, credentials, keeper, state
 from launcher.box.model import Order
 from launcher.cache import written_whole
 from launcher.errors import LauncherError, ProcessError, TargetError
@@ -125,7 +125,11 @@ def leave(order: Order) -> None:
 
 
 def wake(shared: str) -> None:
-    """Start the host sides of all runs that are not over and have none. What can't be woken is told in its log."""
+    """Start the host sides of all runs that are not over and have none. What can't be woken is told in its log.
+
+    Credentials that a crash left of runs which are over go now.
+    """
+    credentials.sweep(shared)
     for folder in state.folders(shared):
         try:
             found = state.read(folder)

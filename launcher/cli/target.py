@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launcher.cli.clean import clean
 from launcher.cli.hostkeys import host_key_option
 from launcher.cli.output import json_option, print_json, print_text
 from launcher.errors import Problem, UsageError
@@ -221,3 +222,6 @@ def remove(name: str) -> None:
 
     profiles.remove(name)
     print_text(f"{name} is forgotten; what launcher keeps there lies in its folder")
+
+
+target.add_command(clean)

@@ -93,10 +93,13 @@ class Clearing:
         kept = self.needs.images
         return [found("images", path) for path in below(self.shared / "images") if self.may_go(path, kept)]
 
-    def blobs(self, images: list[Found]) -> list[Found]:
-        """Return layers that no image has that stays."""
+    def held(self, images: list[Found]) -> set[str]:
+        """Return the layers of images that stay."""
         going = {path for image in images for path in image.paths}
-        held = {name for path in below(self.shared / "images") if path not in going for name in layers(path)}
+        return {name for path in below(self.shared / "images") if path not in going for name in layers(path)}
+
+    def blobs(self, images: list[Found]) -> list[Found]:
+        held = self.held(images)
         every = (path for shelf in below(self.shared / "blobs" / "sha256") for path in below(shelf))
         return [found("layers", path) for path in every if self.may_go(path, held)]
 
@@ -114,14 +117,14 @@ class Clearing:
 
     def unpacked(self, images: list[Found]) -> list[Found]:
         """Return what was unpacked and compiled of these images; of others only while nobody works here."""
-        cache = Path(self.places.cache())
-        gone = {name for image in images for path in image.paths for name in (path.name, *layers(path))}
-        every = [*below(cache / "trees"), *below(cache / "pycache")]
+        cache, held = Path(self.places.cache()), self.held(images)
+        gone = {name for image in images for path in image.paths for name in (path.name, *layers(path))} - held
+        needed = held | self.needs.images | self.needs.codes
+        every = (path for shelf in ("trees", "pycache") for path in below(cache / shelf) if path.suffix != ".lock")
         return [
             found("unpacked", path)
             for path in every
-            if path.suffix != ".lock"
-            and (path.name in gone or (not self.needs.busy and self.may_go(path, self.needs.images | self.needs.codes)))
+            if path.name in gone or (not self.needs.busy and self.may_go(path, needed))
         ]
 
     def may_go(self, path: Path, needed: Iterable[str]) -> bool:

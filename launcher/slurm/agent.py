@@ -47,7 +47,14 @@ def probe(argument: Mapping[str, Any]) -> dict[str, Any]:
     return {"slurm": said.split()[-1] if said.split() else None, "user": user()}
 
 
-FUNCTIONS = {"submit": submit, "states": states, "cancel": cancel, "probe": probe}
+def clean(argument: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what nobody needs on the shared folder, and remove it where that is wanted."""
+    from launcher.slurm.cleaning import clean as look_and_clean
+
+    return look_and_clean(argument)
+
+
+FUNCTIONS = {"submit": submit, "states": states, "cancel": cancel, "probe": probe, "clean": clean}
 
 
 def go_on(order: Path) -> None:
