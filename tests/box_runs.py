@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from launcher import records, store
-from launcher.box import output, state
+from launcher.box import agent, output, state
 from launcher.box.model import Order, State, state_from
 from launcher.cache import Cache
 from launcher.code import snapshot
@@ -30,7 +30,9 @@ from launcher.store.access import Access
 from launcher.store.objects import Store
 
 ROOT = Path(__file__).parents[1]
-AGENT = "import json, sys; from launcher.box import agent; print(json.dumps(agent.FUNCTIONS[sys.argv[1]](json.loads(sys.argv[2]))))"
+AGENT = """import json, sys
+from launcher.box import agent
+print(json.dumps(agent.FUNCTIONS[sys.argv[1]](json.loads(sys.argv[2]))))"""
 LONG_S = 120.0
 
 
@@ -42,7 +44,7 @@ class Wish:
     retries: int = 0
     restart: bool = True
     outputs: tuple[str, ...] = ("**",)
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,9 @@ class BoxRun:
         return path.read_text() if path.exists() else ""
 
     def ask(self, call: str, **argument: Any) -> Any:
-        """Ask the agent in a process of its own, as a connection does."""
+        """Ask the agent: here, or where the run wants another environment in a process of its own."""
+        if not self.env:
+            return agent.FUNCTIONS[call](argument)
         done = subprocess.run(
             [sys.executable, "-c", AGENT, call, json.dumps(argument)],
             env={**os.environ, **self.env, "PYTHONPATH": str(ROOT)},

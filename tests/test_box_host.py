@@ -15,7 +15,7 @@ from launcher.box import state
 from launcher.cache import Cache
 from launcher.image.oci import Image
 from launcher.store import keys
-from tests.box_runs import BoxRun, Wish, decisions, deliver
+from tests.box_runs import ROOT, BoxRun, Wish, decisions, deliver
 from tests.rootfs import tiny_image
 from tests.test_node import COUNTING, WAITING
 
@@ -36,13 +36,16 @@ Make = Callable[..., BoxRun]
 
 
 @pytest.fixture
-def run(cache: Cache, image: Image, tmp_path: Path, request: pytest.FixtureRequest) -> Make:
+def run(
+    cache: Cache, image: Image, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Make:
     """Deliver runs to one box; what is left of them at the end of a test is cancelled."""
     shared = tmp_path / "a box's $folder"
-    env = {"XDG_CACHE_HOME": str(tmp_path / "home")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def make(wish: Wish, **more: Any) -> BoxRun:
-        found = deliver(shared, cache, image, wish, env=env, **more)
+        found = deliver(shared, cache, image, wish, **more)
         request.addfinalizer(lambda: ended(found))
         return found
 

@@ -78,7 +78,8 @@ class Host:
             return None
         if not self.past.is_mine(last):
             return others(last.attempt)
-        if last.parted or not deciding.has_begun(last):
+        begun = deciding.has_begun(last) or self.target.last_attempt(self.run) == last.attempt  # and could not say so
+        if last.parted or not begun:
             return None
         return self.settle(last.attempt, "what ran it was killed, or the machine was", Seen(tries=2))
 
