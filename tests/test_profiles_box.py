@@ -443,7 +443,13 @@ def test_a_glance_sees_what_has_changed_and_keeps_the_rest() -> None:
 
 def test_a_glance_at_a_box_that_nobody_knows_is_a_look() -> None:
     far = Far()
-    assert glance(far, named()).runtime == "docker" and "keep nvml" in far.scripts[0]
+    found = glance(far, named())
+    assert found.runtime == "docker" and "keep nvml" in far.scripts[0]
+    assert profiles.load("box") == found, "its folder has to be the same the next time"
+    found_file_of("box").unlink()
+    other = glance(far, replace(named(), runtime="sandbox"))
+    assert other.runtime == "sandbox" and other.box and other.box.boot == "cron"
+    assert profiles.load("box").runtime == "docker", "what one command asked for is not kept"
 
 
 def test_a_driver_that_hangs_leaves_what_is_known_of_gpus() -> None:

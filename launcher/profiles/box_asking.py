@@ -127,9 +127,9 @@ def everything(profile: Profile, endpoint: tuple[str, int] | None = None) -> str
 
 def some(profile: Profile, endpoint: tuple[str, int] | None = None) -> str:
     """Return the script of what may have changed since doctor looked: user, Python, folder, engine, GPUs, driver."""
-    asked = cheap(profile, endpoint)
+    asked = cheap(profile, endpoint) | {"boot": BOOT, "programs": finds((*OF_DOCKER, "crontab"))}
     if profile.runtime == "docker":
-        asked |= {"docker": docker(profile), "programs": finds(OF_DOCKER)}
+        asked["docker"] = docker(profile)
     if profile.runtime == "apptainer":
         asked["apptainer"] = APPTAINER
     if profile.runtime == "podman":

@@ -13,7 +13,7 @@ from launcher.profiles import box_asking, box_engines, box_explaining, box_facts
 from launcher.profiles.answers import Answers, answers
 from launcher.profiles.asking import MARK
 from launcher.profiles.doctor import Ended, Report, is_bad, now
-from launcher.profiles.files import said_of
+from launcher.profiles.files import names, said_of, save_found
 from launcher.profiles.model import Box, Profile, Warned
 
 PATIENCE_S = 45
@@ -70,16 +70,32 @@ def glance(shell: Shell, profile: Profile, *, endpoint: tuple[str, int] | None =
     """Return the profile with what may have changed since doctor looked, by one round trip and without a word of it:
     user, Python, folder and its room, engine, GPUs, driver; whether `endpoint` (the store's host and port) is reached.
 
-    A box that nobody has looked at is looked at whole. Raises TargetError when there is no way there.
+    A box that nobody has looked at is looked at whole, and that is kept: its folder has to be the same the next time.
+    Raises TargetError when there is no way there.
     """
     if profile.box is None:
-        return examine(shell, profile, endpoint=endpoint).profile
+        return first_look(shell, profile, endpoint)
     heard = asked(shell, profile, box_asking.some(profile, endpoint))
     known = box_facts.box(heard.said, profile.box)
     _, known = box_facts.folder(profile, known, heard.said)
-    known = replace(known, engines=box_engines.again(known, heard.said))
-    found = replace(profile, box=replace(known, skew_s=box_facts.skew_s(heard.said, heard.began, heard.ended)))
+    known = replace(
+        known,
+        engines=(engines := box_engines.again(known, heard.said)),
+        boot=box_engines.boot(profile.runtime, engines, known, heard.said),
+        skew_s=box_facts.skew_s(heard.said, heard.began, heard.ended),
+    )
+    found = replace(profile, box=known)
     return with_network(found, heard.said, endpoint) if endpoint else found
+
+
+def first_look(shell: Shell, profile: Profile, endpoint: tuple[str, int] | None) -> Profile:
+    """Look at a box, and keep what was found as doctor does; a runtime that was asked for once is not kept."""
+    found = examine(shell, profile, endpoint=endpoint).profile
+    if profile.name in names():
+        save_found(found)
+    if profile.runtime in (Profile.runtime, found.runtime):
+        return found
+    return glance(shell, replace(found, runtime=profile.runtime), endpoint=endpoint)
 
 
 def unsettled(profile: Profile, own: Collection[str]) -> Profile:
