@@ -228,15 +228,15 @@ def give_up(load: Load, way: Way, why: str) -> None:
     try:
         found = states(way.profile, [run], shell=way.shell)
     except LauncherError:
-        found = ()
         click.echo(
             f"note: whether {run} has begun on {way.profile.name} nobody knows; `launcher status` asks", err=True
         )
-    else:
-        if not any(one.attempt in (None, load.attempt) or not one.over for one in found):
-            records.end_for_dead(way.opened, run, load.attempt, why)
+        return
+    begun = any(one.attempt in (None, load.attempt) or not one.over for one in found)
+    if not begun:
+        records.end_for_dead(way.opened, run, load.attempt, why)
     if not settings().quiet:
-        what = "goes on" if found else "did not begin"
+        what = "goes on" if begun else "did not begin"
         click.echo(f"{run} {what} on {way.profile.name}: {why}", err=True)
 
 
