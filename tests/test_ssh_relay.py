@@ -27,12 +27,12 @@ from launcher.errors import TargetError
 from launcher.profiles.model import Profile
 from launcher.profiles.places import Places
 from launcher.remote.here import Here
+from launcher.remote.host import LostWayError
 from launcher.remote.model import Stream
 from launcher.runner import claims, sealed
 from launcher.runner.clock import stamp
 from launcher.ssh.door import Door
 from launcher.ssh.following import follow
-from launcher.ssh.listening import LostError
 from launcher.ssh.relaying import Relay
 from launcher.store import keys
 from launcher.store.access import Access
@@ -68,7 +68,7 @@ class Cut:
 
     def code(self) -> int:
         if self.left is not None and self.left == 0:
-            raise TargetError("the way to box was lost: it was cut")
+            raise LostWayError("the way to box was lost: it was cut")
         return self.inner.code()
 
     def said(self) -> bytes:
@@ -299,7 +299,7 @@ def test_the_store_is_consistent_wherever_a_line_is_cut(box: Box, real: Store, t
         box.log(1, step)
         box.checkpoint(1, step, [chance.randrange(1, 900), chance.randrange(300_000, 600_000)])
         shell.cuts.append(chance.randrange(0, 700_000))
-        with suppress(LostError):
+        with suppress(LostWayError):
             relay(real, tmp_path).round(box.door(tools, shell))
         judge(real)
     box.end(1)
@@ -315,7 +315,7 @@ def test_a_cut_object_goes_on_at_its_last_byte(box: Box, real: Store, tools: Pat
     box.checkpoint(1, 0, [size])
     shell.cuts += [1_000_000, 2_500_000, 1_300_000]
     for _ in range(3):
-        with pytest.raises(LostError):
+        with pytest.raises(LostWayError):
             relay(real, tmp_path).round(box.door(tools, shell))
     before = shell.came
     relay(real, tmp_path).round(box.door(tools, shell))
@@ -370,7 +370,7 @@ def test_two_boxes_that_went_on_by_themselves_never_mix(box: Box, real: Store, t
     assert len(real.list("journal/")) == 2
     # nor when it lost in the moment between the look and the write
     early = relay(real, tmp_path / "early")
-    early.known.load = lambda: None  # type: ignore[method-assign]
+    early.known.load = lambda whole=False: None  # type: ignore[method-assign]
     early.known.keys = {"job.json", "events/0001/00000000.json"}
     early.known.queued = {1: sha256_bytes(real.get(keys.event(RUN, 1, 0)))}
     assert early.round(other.door(tools)).foreign == 2

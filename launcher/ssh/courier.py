@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
 from launcher.errors import LauncherError, StoreError, TargetError
-from launcher.ssh.listening import LostError, way_lost
+from launcher.ssh.listening import mends
 from launcher.ssh.relaying import Outcome, Relay
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ class Courier(threading.Thread):
     def left(self) -> str:
         """Make rounds until nothing is new; return why something is left, "" where nothing is. Raises TargetError."""
         try:
-            with way_lost():
-                outcome = self.until_nothing_is_new()
-        except LostError as e:
+            outcome = self.until_nothing_is_new()
+        except TargetError as e:
+            if not mends(e):
+                raise
             self.away = f"the connection is lost, and is made again: {e.problems[0].message}"
             self.once(self.away)
             return self.away
@@ -114,6 +115,6 @@ class Courier(threading.Thread):
 
     def until_nothing_is_new(self) -> Outcome:
         while True:
-            outcome = self.relay.round(self.door)
+            outcome = self.relay.round(self.door, whole=True)
             if outcome.complete or not outcome.objects:
                 return outcome

@@ -14,10 +14,11 @@ from launcher.box.frames import Told
 from launcher.box.model import State, state_from
 from launcher.errors import LauncherError, TargetError
 from launcher.progress import SILENT, Progress
+from launcher.remote.host import LostWayError
 from launcher.ssh import door as doors
 from launcher.ssh.courier import Courier
 from launcher.ssh.credentials import renew
-from launcher.ssh.listening import LostError, is_way, listen, surely_dead, way_lost
+from launcher.ssh.listening import listen, mends
 
 if TYPE_CHECKING:
     from launcher.profiles.model import Profile
@@ -83,6 +84,7 @@ class Following:
         self.output, self.tell, self.note = output, tell, note
         self.state: State | None = None
         self.heard = False  # anything, ever
+        self.fresh = False  # anything over this connection
         self.alone_since: float | None = None  # when its host side was first seen gone
         self.opened: Store | None = None  # the run's store: for which it may want credentials
         self.brought = -BRING_S
@@ -91,24 +93,22 @@ class Following:
         for _ in pauses(self.progressed):
             try:
                 return self.listen()
-            except LostError as e:
-                if not self.heard:
-                    raise
-                self.note(f"the connection to {self.door.shell.where} is lost, and is made again: {first_line(e)}")
             except TargetError as e:
-                if not self.heard or surely_dead(e) or not is_way(e):
+                if not self.heard or not mends(e):
                     raise
+                if isinstance(e, LostWayError):
+                    self.note(f"the connection to {self.door.shell.where} is lost, and is made again: {first_line(e)}")
         raise AssertionError("pauses don't end")
 
     def progressed(self) -> bool:
         """Return whether anything was heard since this was asked last."""
-        fresh, self.fresh = getattr(self, "fresh", False), False
+        fresh, self.fresh = self.fresh, False
         return fresh
 
     def listen(self) -> State:
-        """Hear one stream out. Raises LostError when it is cut."""
+        """Hear one stream out. Raises LostWayError when it is cut."""
         request = {"call": "follow", "run": self.run, "since": self.since}
-        with way_lost(), listen(self.door, request) as frames:
+        with listen(self.door, request) as frames:
             for told, payload in frames:
                 if self.fresh_again():
                     self.note(f"connected to {self.door.shell.where} again")
@@ -122,8 +122,8 @@ class Following:
 
     def fresh_again(self) -> bool:
         """Note that something was heard; return whether that is the first of a connection that was made again."""
-        again, self.heard = self.heard and not getattr(self, "fresh", False), True
-        self.fresh = True
+        again = self.heard and not self.fresh
+        self.heard = self.fresh = True
         return again
 
     def take(self, told: Told, payload: bytes) -> bool:

@@ -24,9 +24,10 @@ class Knowledge:
         self.claims: dict[int, tuple[int, str]] = {}
         self.forgotten: set[str] = set()  # manifests (keys relative to the run) of which an event says so
 
-    def load(self) -> None:
-        """Look at the real store: whole at first, later at what another machine may have written that decides."""
-        if not self.keys:
+    def load(self, whole: bool = False) -> None:
+        """Look at the real store: at all of it at first and where `whole` is wanted, so that what was lost there is not
+        believed to be there; else at what another machine may have written that decides whose the run is."""
+        if whole or not self.keys:
             self.keys = {entry.key.removeprefix(self.prefix) for entry in self.opened.list(self.prefix)}
         else:
             self.keys |= {entry.key.removeprefix(self.prefix) for entry in self.opened.list(keys.claims(self.run))}

@@ -19,6 +19,7 @@ from launcher.progress import SILENT, Progress
 from launcher.records.writing import user
 from launcher.remote.delivery import Delivery, prepare
 from launcher.remote.items import Item
+from launcher.remote.persistence import through_cuts
 from launcher.ssh.credentials import Given, given
 from launcher.ssh.door import Door
 from launcher.ssh.intent import announce
@@ -196,7 +197,8 @@ class Launch:
             told |= {"secrets": dict(what.secrets), "keep": what.keep}
         if self.ship == "relay" and self.attempt > 1:
             told["silent_since"] = silent_since(self.opened, self.job.run)
-        state = state_from(Door(shell=self.shell, profile=profile, tools=tools).ask("start", told))
+        door = Door(shell=self.shell, profile=profile, tools=tools)
+        state = state_from(through_cuts(lambda: door.ask("start", told), self.progress))
         notes = (what.note,) if what.note else ()
         return Launched(run=self.job.run, state=state, tools=tools, ship=self.ship, notes=notes)
 

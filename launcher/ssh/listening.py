@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.box.frames import BEAT_S, Reader, Told
 from launcher.errors import TargetError
+from launcher.remote.host import LostWayError, NoWayError
 
 if TYPE_CHECKING:
     from launcher.remote.model import Shell, Stream
@@ -21,18 +22,13 @@ SILENT_S = 5 * BEAT_S  # a stream that says nothing for so long is lost
 FIRST_S = 60.0  # a busy box takes its time to begin
 READ_BYTES = 1 << 18
 AHEAD = 16  # pieces that are read before they are asked for
-SURELY_DEAD = ("identification has changed", "verification failed", "key is not known")
-
-
-class LostError(TargetError):
-    """The way was lost, or nobody answers: the same again may help."""
 
 
 @contextlib.contextmanager
 def listen(door: Door, request: Mapping[str, Any], first_s: float = FIRST_S) -> Iterator[Iterator[tuple[Told, bytes]]]:
-    """Ask a box's stream for something, and give its frames but for beats.
+    """Ask a box's stream for something, and give its frames, beats too.
 
-    What it yields raises LostError when the way is lost or nothing comes for SILENT_S, and the launcher error that a
+    What it yields raises LostWayError when the way is lost or nothing comes for SILENT_S, and the launcher error that a
     frame tells. Leaving the context lets go of the stream; where the line is dead, of the connection too.
     """
     from launcher.remote.tools import python
@@ -45,7 +41,7 @@ def listen(door: Door, request: Mapping[str, Any], first_s: float = FIRST_S) -> 
         pump.start()
         try:
             yield frames(door, stream, pump)
-        except LostError:
+        except LostWayError:
             if pump.dead:
                 let_go(door.shell)
             raise
@@ -77,12 +73,12 @@ class Pump(threading.Thread):
                 return
 
     def read(self) -> bytes:
-        """Return what has come. Raises LostError after a silence, and what reading raised."""
+        """Return what has come. Raises LostWayError after a silence, and what reading raised."""
         try:
             piece = self.pieces.get(timeout=self.patience_s)
         except queue.Empty:
             self.dead = True
-            raise LostError(f"nothing was heard for {self.patience_s:.0f} s") from None
+            raise LostWayError(f"nothing was heard for {self.patience_s:.0f} s") from None
         self.patience_s = SILENT_S
         if isinstance(piece, Exception):
             raise piece
@@ -97,10 +93,9 @@ def frames(door: Door, stream: Stream, pump: Pump) -> Iterator[tuple[Told, bytes
                 from launcher.remote.agent import error_from
 
                 raise error_from(told["error"])
-            if told["kind"] != "beat":
-                yield told, payload
+            yield told, payload
     except ValueError as e:
-        raise LostError(f"what {door.shell.where} says can't be read: {e}") from e
+        raise LostWayError(f"what {door.shell.where} says can't be read: {e}") from e
     raise ended(door, stream)
 
 
@@ -109,22 +104,18 @@ def ended(door: Door, stream: Stream) -> TargetError:
     try:
         code = stream.code()
     except TargetError as e:
-        return lost(e)
+        return e
     said = stream.said().decode(errors="replace").strip()[-1000:]
     if code > 0:
         return TargetError(
             f"the stream of {door.shell.where} ended with code {code}: {said}", hint="the same again brings its tools"
         )
-    return LostError(f"the stream of {door.shell.where} came to an end")
+    return LostWayError(f"the stream of {door.shell.where} came to an end")
 
 
-def lost(error: TargetError) -> TargetError:
-    """Return an error of the way as one that trying again may mend; one that it surely doesn't stays what it is."""
-    return error if surely_dead(error) else LostError(str(error.problems[0].message), hint=error.problems[0].hint)
-
-
-def surely_dead(error: TargetError) -> bool:
-    return any(word in str(error).lower() for word in SURELY_DEAD)
+def mends(error: TargetError) -> bool:
+    """Tell whether trying again may help: the way is lost, and no key was changed nor right withdrawn meanwhile."""
+    return isinstance(error, LostWayError) or (isinstance(error, NoWayError) and error.passing)
 
 
 def let_go(shell: Shell) -> None:
@@ -135,20 +126,3 @@ def let_go(shell: Shell) -> None:
         shell.close()
     elif shell.settings.get("controlpath", "none") in ("none", ""):
         shell.end()
-
-
-@contextlib.contextmanager
-def way_lost() -> Iterator[None]:
-    """Make errors of a way that is lost such that trying again is the answer."""
-    try:
-        yield
-    except LostError:
-        raise
-    except TargetError as e:
-        raise (lost(e) if is_way(e) else e) from e
-
-
-def is_way(error: TargetError) -> bool:
-    """Tell whether an error speaks of the way, as launcher.remote.host says it."""
-    said = str(error)
-    return said.startswith(("there is no way to", "the way to"))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher.cache import Cache
-from launcher.errors import StoreError
+from launcher.errors import StoreError, TargetError
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
-from launcher.ssh.listening import LostError
+from launcher.ssh.listening import mends
 from launcher.ssh.relaying import Outcome, Relay
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def pull(
         relay, sums, cuts, busy = Relay(opened, run, Cache()), Pulled(), 0, 0
         while True:
             try:
-                outcome = relay.round(door, progress)
-            except LostError:
+                outcome = relay.round(door, progress, whole=True)
+            except TargetError as e:
                 cuts += 1
-                if cuts == TRIES:
+                if cuts == TRIES or not mends(e):
                     raise
                 time.sleep(PAUSE_S)
                 continue

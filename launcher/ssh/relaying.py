@@ -61,13 +61,14 @@ class Relay:
         self.folder = cache.root / "relay" / own
         self.token = sha256_bytes(f"{os.uname().nodename}\0{self.folder}".encode())
 
-    def round(self, door: Door, progress: Progress = SILENT) -> Outcome:
-        """Take what is new. Raises LostError when the way is lost, and errors of the store; the next round goes on.
+    def round(self, door: Door, progress: Progress = SILENT, *, whole: bool = False) -> Outcome:
+        """Take what is new. Raises LostWayError when the way is lost, and errors of the store; the next round goes on.
 
-        One at a time on this machine, which waits for others of it, and one at a time on the box.
+        One at a time on this machine, which waits for others of it, and one at a time on the box. With `whole` the
+        store is listed anew before: what was written and is gone comes again.
         """
         with self.alone():
-            self.known.load()
+            self.known.load(whole)
             request = {
                 "call": "objects",
                 "run": self.run,
