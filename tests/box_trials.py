@@ -153,7 +153,7 @@ class Client:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def ended(self, seconds: float = END_S) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for its end; return its exit code. A second time changes nothing."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -162,6 +162,7 @@ class Client:
             raise AssertionError(f"a client did not end within {seconds} s:\n{self.said}") from None
         for thread in self.threads:
             thread.join(10)
+            assert not thread.is_alive(), f"somebody holds a client's output open\n{self.said}"
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -181,8 +182,7 @@ def on_it(renter: Renter, box: Box, spec: Path, *words: str) -> Iterator[Client]
     try:
         yield client
     finally:
-        if client.process.poll() is None:
-            client.kill()
+        client.kill() if client.process.poll() is None else client.ended()
 
 
 def judge(renter: Renter, run: str, start: int, steps: int) -> Any:

@@ -98,48 +98,34 @@ def underway(renter: Renter, box: Box, name: str, *, steps: int = STEPS, begun: 
         yield Trial(renter=renter, box=box, client=client, run=run, start=start)
 
 
-Fault = Callable[[Sequence[Trial]], None]
+Fault = Callable[[Trial], None]
 
 
-def kill_clients(trials: Sequence[Trial]) -> None:
-    for trial in trials:
-        trial.client.kill()
+def drop_line(trial: Trial) -> None:
+    trial.box.drop(4)
 
 
-def drop_line(trials: Sequence[Trial]) -> None:
-    trials[0].box.drop(4)
+def restart_sshd(trial: Trial) -> None:
+    trial.box.restart_sshd()
 
 
-def restart_sshd(trials: Sequence[Trial]) -> None:
-    trials[0].box.restart_sshd()
+def restart_engine(trial: Trial) -> None:
+    trial.box.engine.restart()
 
 
-def restart_engine(trials: Sequence[Trial]) -> None:
-    trials[0].box.engine.restart()
-
-
-def kill_engine(trials: Sequence[Trial]) -> None:
-    trials[0].box.engine.kill()
+def kill_engine(trial: Trial) -> None:
+    trial.box.engine.kill()
     time.sleep(2)
-    trials[0].box.engine.start()
+    trial.box.engine.start()
 
 
-def kill_host_sides(trials: Sequence[Trial]) -> None:
-    for trial in trials:
-        [pid] = host_sides(trial)
-        os.kill(pid, signal.SIGKILL)
+def kill_host_side(trial: Trial) -> None:
+    [pid] = host_sides(trial)
+    os.kill(pid, signal.SIGKILL)
 
 
-def kill_containers(trials: Sequence[Trial]) -> None:
-    """The runner's, by the id that this machine knows its first process by."""
-    for trial in trials:
-        for pid in commands(trial):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def reboot(trials: Sequence[Trial]) -> None:
-    trials[0].box.reboot()
+def reboot(trial: Trial) -> None:
+    trial.box.reboot()
 
 
 def host_sides(trial: Trial) -> list[int]:
@@ -148,50 +134,43 @@ def host_sides(trial: Trial) -> list[int]:
     return [pid for pid in found if words(pid)[-1].rstrip("/").endswith(trial.run)]
 
 
-def commands(trial: Trial) -> list[int]:
-    return [pid for pid in trial.box.processes() if f"chain_sweep.py\0{trial.start}" in "\0".join(words(pid))]
-
-
 NEXT = "goes on in the next attempt"
 SAME = "goes on as it was"
 EITHER = "goes on as it was, or in the next attempt"
-FAULTS: list[tuple[Fault, str]] = [
-    (drop_line, SAME),
-    (restart_sshd, SAME),
-    (kill_host_sides, EITHER),
-    (restart_engine, NEXT),
-    (kill_engine, EITHER),
-    (reboot, NEXT),
+FAULTS: list[tuple[Fault, str, str]] = [
+    (drop_line, "relay", SAME),
+    (restart_sshd, "direct", SAME),
+    (kill_host_side, "relay", EITHER),
+    (restart_engine, "relay", NEXT),
+    (kill_engine, "direct", EITHER),
+    (reboot, "relay", NEXT),
+    (reboot, "direct", NEXT),
 ]
 
 
-@pytest.mark.parametrize(("fault", "then"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_a_run_outlives(people: dict[str, Renter], box: Box, fault: Fault, then: str) -> None:
-    """Of both kinds at once; who follows them needs to do nothing."""
-    with contextlib.ExitStack() as both:
-        name = fault.__name__.replace("_", "-")
-        trials = [both.enter_context(underway(renter, box, name)) for renter in people.values()]
-        fault(trials)
-        for trial in trials:
-            code = trial.client.ended()
-            assert code == 0, f"{code}: {trial.client.said}\n{trial.renter.told(trial.run)}"
-            trial.must_have_ended()
-            many = len(trial.attempts)
-            assert {SAME: many == 1, NEXT: many >= 2, EITHER: many >= 1}[then], f"{many} attempts"
+@pytest.mark.parametrize(("fault", "mode", "then"), FAULTS, ids=[f"{one.__name__}-{mode}" for one, mode, _ in FAULTS])
+def test_a_run_outlives(people: dict[str, Renter], box: Box, fault: Fault, mode: str, then: str) -> None:
+    """Who follows it needs to do nothing."""
+    with underway(people[mode], box, f"{fault.__name__.replace('_', '-')}-{mode}") as trial:
+        fault(trial)
+        code = trial.client.ended()
+        assert code == 0, f"{code}: {trial.client.said}\n{trial.renter.told(trial.run)}"
+        trial.must_have_ended()
+        many = len(trial.attempts)
+        assert {SAME: many == 1, NEXT: many >= 2, EITHER: many >= 1}[then], f"{many} attempts"
 
 
-def test_a_run_needs_nobody_who_follows(people: dict[str, Renter], box: Box) -> None:
-    """Its clients are killed; who comes back later gets everything."""
-    with contextlib.ExitStack() as both:
-        trials = [both.enter_context(underway(renter, box, "alone")) for renter in people.values()]
-        kill_clients(trials)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_needs_nobody_who_follows(people: dict[str, Renter], box: Box, mode: str) -> None:
+    """Its client is killed; who comes back later gets everything."""
+    with underway(people[mode], box, f"alone-{mode}") as trial:
+        trial.client.kill()
         time.sleep(3)
-        for trial in trials:
-            again = Client(trial.renter, "attach", trial.run)
-            assert again.ended() == 0, again.said
-            assert [line for line in again.lines if line.startswith("step ")] == [f"step {k + 1}" for k in range(STEPS)]
-            judge(trial.renter, trial.run, trial.start, STEPS)
-            assert len(trial.attempts) == 1
+        again = Client(trial.renter, "attach", trial.run)
+        assert again.ended() == 0, f"{again.said}\n{trial.renter.told(trial.run)}"
+        assert [line for line in again.lines if line.startswith("step ")] == [f"step {k + 1}" for k in range(STEPS)]
+        judge(trial.renter, trial.run, trial.start, STEPS)
+        assert len(trial.attempts) == 1
 
 
 @pytest.fixture(scope="module")
