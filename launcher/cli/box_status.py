@@ -56,9 +56,11 @@ def with_boxes(runs: Runs, found: list[Brief]) -> list[Brief]:
         return found
     doubtful = [told.run for told in found if not settled(told)]
     word = asked(runs.store, doubtful)
-    for note in word.notes:
+    heard = [judged(told, word.seen[told.run]) if told.run in word.seen else told for told in found]
+    reasons = (f"{told.run}: {told.reason}" for told in heard if word.seen.get(told.run) and told.reason)
+    for note in [*word.notes, *reasons]:
         click.echo(f"note: {note}", err=True)
-    return [judged(told, word.seen[told.run]) if told.run in word.seen else told for told in found]
+    return heard
 
 
 def settled(told: Brief) -> bool:

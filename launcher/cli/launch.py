@@ -219,6 +219,7 @@ def launch(load: Load, way: Way) -> Launched:
 def give_up(load: Load, way: Way, why: str) -> None:
     """Tell the store that an attempt will not begin, if it was queued and the box surely doesn't have it."""
     from launcher import records
+    from launcher.cli.attaching import let_go
     from launcher.ssh.states import states
     from launcher.store import keys
 
@@ -235,9 +236,10 @@ def give_up(load: Load, way: Way, why: str) -> None:
     begun = any(one.attempt in (None, load.attempt) or not one.over for one in found)
     if not begun:
         records.end_for_dead(way.opened, run, load.attempt, why)
-    if not settings().quiet:
-        what = "goes on" if begun else "did not begin"
-        click.echo(f"{run} {what} on {way.profile.name}: {why}", err=True)
+    if begun:
+        let_go(way.profile, run, way.opened)
+    elif not settings().quiet:
+        click.echo(f"{run} did not begin on {way.profile.name}: {why}", err=True)
 
 
 def tell(started: Launched, way: Way, load: Load, detach: bool, as_json: bool) -> None:

@@ -145,8 +145,9 @@ def version(value: object) -> Complaint | None:
 
 
 def box_folder(value: object) -> Complaint | None:
-    """Check a folder on a box. Its user's home can't be written as ~: nobody there would read it so."""
-    if complaint := text(value):
+    """Check a folder on a box, which may have a newline in its name. Its user's home can't be written as ~: nobody
+    there would read it so."""
+    if complaint := text(value.replace("\n", "") if isinstance(value, str) else value):
         return complaint
     if not str(value).startswith("/") or ".." in str(value).split("/"):
         return f"{value!r} is no absolute path", "write it from / on; without the key it is below the home there"

@@ -200,7 +200,7 @@ def test_names_that_shells_trip_over(boxes: Boxes, box: Box, shared_cache: Cache
     folder = home / f"{ODD}\nfolder"
     folder.mkdir(parents=True)
     odd = Odd(home=home, cache=shared_cache.root, place=str(home / f"{ODD} store"), ssh_config=box.ssh_config)
-    odd.call("target", "add", "odd", "--ssh", box.name, "--folder", f"/root/{ODD}")
+    odd.call("target", "add", "odd", "--ssh", box.name, "--folder", f"/root/{ODD}\nfolder")
     (folder / f"{ODD}.yaml").write_text(ODD_SPEC)
     (folder / "odd.py").write_text(ODD_SCRIPT)
     odd.targets["odd"] = box
@@ -212,7 +212,7 @@ def test_names_that_shells_trip_over(boxes: Boxes, box: Box, shared_cache: Cache
     assert (found.state, found.params, found.who) == ("succeeded", {"text": text}, ODD)
     odd.call("get", run, "-o", str(home / "got"))
     assert (home / "got" / "it's $x \u00fc").read_text() == text
-    assert box.root.joinpath("root", ODD, "jobs", run, "order.json").exists()
+    assert box.root.joinpath("root", f"{ODD}\nfolder", "jobs", run, "order.json").exists()
 
 
 def test_an_ordinary_user_without_an_engine_needs_none(boxes: Boxes, shared_cache: Cache, tmp_path: Path) -> None:
