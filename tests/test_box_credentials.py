@@ -205,3 +205,16 @@ def test_a_relayed_run_gets_none(shared: str, monkeypatch: pytest.MonkeyPatch) -
     what = ours.given(Access("s3://bucket"), "mine", Profile(name="box", kind="ssh", shared=shared), ship="relay")
     assert what.secrets is None and what.store.url == Places(shared).store() and what.store.secrets is None
     assert not what.argument("mine")["runs"]
+
+
+def test_certificates_of_the_store_travel_with_its_settings(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are a text already, and no secret."""
+    from launcher.cli.sending import as_reached_there, secret_items
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "A")
+    access = Access("s3://bucket", {"ca": "-----BEGIN CERTIFICATE-----\n" + "M" * 5000})
+    assert len(secret_items(access)) == 1 and as_reached_there(access, Places(shared)).settings == access.settings
+    monkeypatch.setattr(ours, "for_run", lambda *_: narrowing.Narrowed(secrets=SHORT))
+    what = ours.given(access, "mine", Profile(name="box", kind="ssh", shared=shared), ship="direct")
+    assert what.store.settings == access.settings

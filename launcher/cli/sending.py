@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.digest import canonical_json, sha256_bytes
@@ -90,30 +89,21 @@ def plan_item(plan: Plan) -> Item:
 
 
 def secret_items(access: Access) -> list[Item]:
-    """Return what opens a store: its credentials, and the certificates that this machine trusts for it."""
+    """Return what opens a store: its credentials. Certificates that are trusted for it stand in its settings."""
     from launcher.access import credentials
     from launcher.remote.items import Item
 
-    secrets, found = credentials(access), list[Item]()
-    if secrets:
-        data = json.dumps(secrets).encode()
-        found.append(Item(path=Places("").secrets(key_of(access)), source=data, mode=PRIVATE, replace=True))
-    if certificates := access.settings.get("ca"):
-        data = Path(certificates).read_bytes()
-        found.append(Item(path=trusted(Places(""), access), source=data, mode=PRIVATE, replace=True))
-    return found
+    if not (secrets := credentials(access)):
+        return []
+    data = json.dumps(secrets).encode()
+    return [Item(path=Places("").secrets(key_of(access)), source=data, mode=PRIVATE, replace=True)]
 
 
 def as_reached_there(access: Access, there: Places) -> Access:
     """Return how nodes reach a store: by the files that were sent."""
     from launcher.access import credentials
 
-    settings = {**access.settings, **({"ca": trusted(there, access)} if "ca" in access.settings else {})}
-    return Access(access.url, settings, there.secrets(key_of(access)) if credentials(access) else None)
-
-
-def trusted(places: Places, access: Access) -> str:
-    return places.secrets(key_of(access)).removesuffix("store.json") + "ca.pem"
+    return Access(access.url, access.settings, there.secrets(key_of(access)) if credentials(access) else None)
 
 
 def key_of(access: Access) -> str:

@@ -20,7 +20,7 @@ from launcher.records.writing import user
 from launcher.remote.delivery import Delivery, prepare
 from launcher.remote.items import Item
 from launcher.remote.persistence import through_cuts
-from launcher.ssh.credentials import Given, given
+from launcher.ssh.credentials import given
 from launcher.ssh.door import Door
 from launcher.ssh.intent import announce
 from launcher.ssh.pushing import first, push, silent_since
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("docker", "podman")
 PRIVATE = 0o600
-CERTIFICATES = "ca.pem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +133,6 @@ class Launch:
         items += [
             Item(path=here.input(self.job.data[name]), source=path, tree=path.is_dir()) for name, path in data.items()
         ]
-        items += self.certificates()
         wanted = [self.image_delivery(), Delivery(items=tuple(items))]
         run, opened = self.job.run, self.opened
         if self.ship == "relay" and self.attempt == 1:
@@ -155,14 +153,6 @@ class Launch:
 
         return delivery(self.shell, self.image, self.profile.runtime, self.cache)
 
-    def certificates(self) -> list[Item]:
-        """Return the certificates that this machine trusts for the store, where there are own ones."""
-        if self.ship == "relay" or not (path := self.access.settings.get("ca")):
-            return []
-        return [
-            Item(path=trusted(Places(""), self.job.run), source=Path(path).read_bytes(), mode=PRIVATE, replace=True)
-        ]
-
     def start(
         self,
         site: Site,
@@ -181,7 +171,7 @@ class Launch:
             attempt=self.attempt,
             tools=tools,
             profile=profile,
-            store=self.store_there(there, what),
+            store=what.store,
             ship=self.ship,
             image=self.image.id,
             reference=reference,
@@ -209,14 +199,3 @@ class Launch:
         from launcher.remote.engines import deliver
 
         return deliver(self.shell, profile, tools, self.image, self.cache, self.progress)
-
-    def store_there(self, there: Places, what: Given) -> Access:
-        """Return how the box reaches its store, with the certificates that were brought there."""
-        settings = dict(what.store.settings)
-        if "ca" in settings:
-            settings["ca"] = trusted(there, self.job.run)
-        return Access(what.store.url, settings, what.store.secrets)
-
-
-def trusted(places: Places, run: str) -> str:
-    return places.secrets(run).removesuffix("store.json") + CERTIFICATES
