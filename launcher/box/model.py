@@ -74,7 +74,9 @@ class State:
     code: int | None = None  # what a shell would return for the command, once it has ended
     node: str = ""  # the box's own name
     alive: bool = False
-    credentials: str = ""  # not written either: "soon" and "missing" ask who is in contact to bring some (box.credentials)
+    credentials: str = (
+        ""  # not written either: "soon" and "missing" ask who is in contact to bring some (box.credentials)
+    )
 
     @property
     def over(self) -> bool:
