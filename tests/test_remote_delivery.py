@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import threading
@@ -142,11 +143,43 @@ def test_a_stream_that_ends_early_leaves_nothing_half(shared: Path, at: int) -> 
         file = shared / f"{number}/file"
         assert not file.exists() or file.read_bytes() == random
     assert not (shared / "tree").exists()
-    assert list((shared / "tmp").iterdir()) == []
+    assert [path for path in (shared / "tmp").iterdir() if path.suffix != ".part"] == []
     far = Far()
     deliver(far, Places(str(shared)), items)
     assert (shared / "tree/b").read_bytes() == random
+    assert list((shared / "tmp").iterdir()) == []
     assert far.sent < 4.2 * (1 << 20) - (at // (1 << 20)) * (1 << 20)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_file_that_was_cut_goes_on_where_it_stopped(shared: Path, busy: bool) -> None:
+    """Also with what somebody else is at: from a copy."""
+    content = os.urandom(8 << 20)
+    item, places, part = Item(path="a/blob", source=content), Places(str(shared)), shared / "tmp"
+    part.mkdir(parents=True)
+    part /= item.part
+    part.write_bytes(content[: 5 << 20])
+    far = Far()
+    with part.open() as other:
+        if busy:
+            fcntl.flock(other, fcntl.LOCK_EX)
+        deliver(far, places, [item])
+    assert (shared / "a/blob").read_bytes() == content
+    assert (shared / "a/blob").stat().st_mode & 0o777 == 0o644
+    assert far.sent < 3.1 * (1 << 20)
+    assert part.exists() == busy
+
+
+def test_what_was_damaged_on_the_site_is_sent_anew(shared: Path) -> None:
+    content = os.urandom(4 << 20)
+    item, places = Item(path="a/blob", source=content), Places(str(shared))
+    (shared / "tmp").mkdir(parents=True)
+    (shared / "tmp" / item.part).write_bytes(bytes(2 << 20))
+    with pytest.raises(TargetError, match="other bytes than were sent"):
+        deliver(Far(), places, [item])
+    assert list((shared / "tmp").iterdir()) == []
+    deliver(Far(), places, [item])
+    assert (shared / "a/blob").read_bytes() == content
 
 
 def test_bytes_that_changed_on_the_way_are_not_believed(shared: Path) -> None:

@@ -125,7 +125,7 @@ class Arriving:
             raise OSError(f"the layer {self.diff_id[:12]} is not here")
         with closing(http.client.HTTPConnection("127.0.0.1", self.source.port, timeout=SILENCE_S)) as client:
             for data in asked(client, self.source, self.diff_id, have):
-                os.write(descriptor, data)
+                write_all(descriptor, data)
                 self.traffic.fetched += len(data)
 
     def drop_if_damaged(self) -> bool:
@@ -148,6 +148,13 @@ def asked(client: http.client.HTTPConnection, source: Source, diff_id: str, star
     yield from content.chunks()
     if answer.read(32) != content.digest.digest():
         raise OSError(f"the layer {diff_id[:12]} came with other bytes than were sent")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to the end: a disk that gets full takes a part, and says so at the next."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def private(path: str, flags: int) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import TargetError
 from launcher.remote import facts
 from launcher.remote.model import Done, Shell
-from launcher.remote.words import after_setup
+from launcher.remote.words import after_setup, packed
 
 if TYPE_CHECKING:
     from launcher.profiles.model import Profile
@@ -40,6 +40,7 @@ class Site:
     free_bytes: int | None
     there: frozenset[str]
     runtime: str = ""  # of the profile
+    parts: Mapping[str, int] = field(default_factory=dict)  # what has come of files whose sending was cut, in bytes
 
 
 def contact(shell: Shell, profile: Profile, wanted: Sequence[str] = ()) -> Site:
@@ -66,7 +67,7 @@ def contact(shell: Shell, profile: Profile, wanted: Sequence[str] = ()) -> Site:
 def program(profile: Profile, module: Any, *args: str) -> list[str]:
     """Return the words that run one of our modules there, before anything of ours is there."""
     source = Path(module.__file__).read_text(encoding="utf-8")
-    return after_setup(profile.setup, [profile.python, "-I", "-c", source, *args])
+    return after_setup(profile.setup, [profile.python, "-I", "-c", packed(source), *args])
 
 
 def read(where: str, done: Done, profile: Profile) -> Site:

@@ -19,7 +19,8 @@ from launcher.remote.contact import Site, contact, program
 from launcher.remote.here import Here
 from launcher.remote.items import Item
 from launcher.remote.model import Shell
-from launcher.remote.sending import chunks_of, frames
+from launcher.remote.persistence import Counting, through_cuts
+from launcher.remote.sending import begun, chunks_of, frames
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
@@ -48,9 +49,18 @@ def prepare(
 ) -> tuple[Site, str]:
     """Bring launcher itself and what else is missing to a site; return its facts and the folder of its tools.
 
-    Two round trips, one where nothing is missing. Raises TargetError, DiskFullError when the shared folder is full,
-    and what the making of a tool raises (FetchError).
+    Two round trips, one where nothing is missing. Where the way is lost meanwhile it goes on as soon as there is one.
+    Raises TargetError, DiskFullError when the shared folder is full, and what the making of a tool raises (FetchError).
     """
+    counted = Counting(progress)
+    return through_cuts(
+        lambda: prepare_once(shell, profile, deliveries, cache, counted), progress, lambda: counted.moved
+    )
+
+
+def prepare_once(
+    shell: Shell, profile: Profile, deliveries: Sequence[Delivery], cache: Cache, progress: Progress
+) -> tuple[Site, str]:
     from launcher.remote.tools import tools
 
     wanted = {path for one in deliveries for path in [*one.unless, *paths(one.items)]}
@@ -79,8 +89,13 @@ def deliver(
     from launcher.profiles.model import Profile
 
     told = replace(profile or Profile(name=shell.where), shared=str(places.shared))
-    site = contact(shell, told, sorted(paths(items)))
-    send(shell, told, site, missing(items, site), [], progress)
+    counted = Counting(progress)
+
+    def once() -> None:
+        site = contact(shell, told, sorted(paths(items)))
+        send(shell, told, site, missing(items, site), [], counted)
+
+    through_cuts(once, progress, lambda: counted.moved)
 
 
 def paths(items: Iterable[Item]) -> Iterator[str]:
@@ -115,14 +130,14 @@ def send(
     """Send items in one stream, and run what is to be run after them. Raises TargetError, DiskFullError."""
     if not items and not runs:
         return
-    size = sum(item.size for item in items)
+    size = sum(item.size - begun(item, site.parts) for item in items)
     if site.free_bytes is not None and size > site.free_bytes:
         raise full(site, f"{size} bytes are to be sent, and {site.free_bytes} are free")
     with progress.task(f"send to {site.where}", size) as task:
         if isinstance(shell, Here):
             items = put_here(items, site.shared, task)
         if items or runs:
-            stream = frames(items, runs, compiled, task)
+            stream = frames(items, runs, compiled, task, site.parts)
             done = shell.run(program(profile, receiving, site.shared), stdin=stream)
             judge(site, done.stdout, done.stderr, done.code)
 

@@ -16,7 +16,7 @@ from launcher.errors import DiskFullError, IntegrityError, TargetError
 from launcher.progress import SILENT, Progress, Task
 from launcher.remote.agent import call
 from launcher.remote.host import ForbiddenError, LostWayError
-from launcher.remote.persistence import through_cuts
+from launcher.remote.persistence import Counting, through_cuts
 
 if TYPE_CHECKING:
     from launcher.cache import Cache
@@ -54,36 +54,11 @@ def deliver(shell: Shell, profile: Profile, tools: str, image: Image, cache: Cac
     damaged in the cache.
     """
     box = Box(shell=shell, profile=profile, tools=tools, shared=tools.rpartition("/tools/")[0], image=image)
-    sent = Counter()
-    return through_cuts(lambda: once(box, cache, progress, sent), progress, lambda: sent.size)
+    counted = Counting(progress)
+    return through_cuts(lambda: once(box, cache, counted), progress, lambda: counted.moved)
 
 
-@dataclass
-class Counter:
-    """How many bytes got out, in all tries together."""
-
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class Telling:
-    """A Task that counts for two: a bar, and who asks whether anything moves."""
-
-    task: Task
-    counter: Counter
-
-    def advance(self, amount: int = 1) -> None:
-        self.counter.size += amount
-        self.task.advance(amount)
-
-    def __enter__(self) -> Telling:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-
-def once(box: Box, cache: Cache, progress: Progress, sent: Counter) -> str:
+def once(box: Box, cache: Cache, progress: Progress) -> str:
     """Look what is missing, and bring it. Raises LostWayError when it was cut."""
     seen = box.ask("look", LOOK_S)
     if seen["there"]:
@@ -93,7 +68,7 @@ def once(box: Box, cache: Cache, progress: Progress, sent: Counter) -> str:
     left = sum(x.size - seen["come"].get(x.diff_id, 0) for x in missing)
     with progress.task(f"image to {box.shell.where}", left) as task:
         try:
-            told = brought(box, missing, Telling(task, sent), progress)
+            told = brought(box, missing, task, progress)
         except TargetError:
             look_for_damage(box.image, cache)
             raise
@@ -120,11 +95,11 @@ def look_for_damage(image: Image, cache: Cache) -> None:
             )
 
 
-def brought(box: Box, missing: Sequence[Layer], task: Telling, progress: Progress) -> dict[str, Any]:
+def brought(box: Box, missing: Sequence[Layer], task: Task, progress: Progress) -> dict[str, Any]:
     """Bring the layers through a port that leads here, or as files; return what the box answered."""
     with led_back(box, task) as source:
         if source is None:
-            return as_files(box, missing, task.counter, progress)
+            return as_files(box, missing, progress)
         told: dict[str, Any] = box.ask("take", source=source, staged=[])
         return told
 
@@ -143,7 +118,7 @@ def led_back(box: Box, task: Task) -> Iterator[dict[str, Any] | None]:
             yield {"port": port, "secret": registry.offer.secret}
 
 
-def as_files(box: Box, missing: Sequence[Layer], sent: Counter, progress: Progress) -> dict[str, Any]:
+def as_files(box: Box, missing: Sequence[Layer], progress: Progress) -> dict[str, Any]:
     """Send layers as files, then have the engine take them; what it lacks beyond them is sent, too."""
     from launcher.profiles.places import Places
     from launcher.remote.delivery import deliver as deliver_items
@@ -153,7 +128,6 @@ def as_files(box: Box, missing: Sequence[Layer], sent: Counter, progress: Progre
     while True:
         items = [Item(path=Places("").blob(x.diff_id), source=x.path) for x in wanted]
         deliver_items(box.shell, places, items, progress, profile=box.profile)
-        sent.size += sum(x.size for x in wanted)
         told: dict[str, Any] = box.ask("take", source=None, staged=[x.diff_id for x in wanted])
         lacking = {*told.get("lacks", ())} - {x.diff_id for x in wanted}
         if not lacking:

@@ -37,6 +37,7 @@ def facts(shared, wanted):  # type: (str, list[str]) -> dict[str, object]
         "shared": shared,
         "writable": writable(shared),
         "free_bytes": free_bytes(shared),
+        "parts": parts(shared),
         "there": [path for path in wanted if os.path.exists(os.path.join(shared, path))] + tools(shared),
     }
 
@@ -47,6 +48,16 @@ def tools(shared):  # type: (str) -> list[str]
         return ["tools/" + name for name in os.listdir(os.path.join(shared, "tools"))]
     except OSError:
         return []
+
+
+def parts(shared):  # type: (str) -> dict[str, int]
+    """Return what has come of files whose sending was cut: name and bytes of each."""
+    folder = os.path.join(shared, "tmp")
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(".part")]
+        return {name: os.lstat(os.path.join(folder, name)).st_size for name in names}
+    except OSError:
+        return {}
 
 
 def base_executable():  # type: () -> str

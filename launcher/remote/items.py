@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_IMODE
 
+from launcher.digest import sha256_bytes
+
 FILE_MODE = 0o644
+WORTH_BYTES = 1 << 20  # less is sent again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,14 @@ class Item:
     tree: bool = False
     replace: bool = False
     unless: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> str:
+        """Name of what has come of it so far, below `tmp`; "" where it is sent at once or not at all. The size is in
+        it: what has another one is another file."""
+        if self.tree or self.replace or self.mode != FILE_MODE or self.size < WORTH_BYTES:
+            return ""
+        return f"{sha256_bytes(f'{self.path}:{self.size}'.encode())[:32]}.part"
 
     @property
     def size(self) -> int:

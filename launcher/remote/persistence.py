@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import TypeVar
 
-from launcher.progress import Progress
+from launcher.progress import Progress, Task
 from launcher.remote.host import LostWayError, NoWayError
 
 T = TypeVar("T")
 PATIENCE_S = 300  # without a byte that came through
 PAUSE_S = 2
+
+
+class Counting:
+    """A Progress that counts the bytes of all its tasks, for who asks whether anything moves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.moved = progress, 0
+
+    def task(self, label: str, total: int | None = None, unit: str = "bytes") -> Task:
+        return CountingTask(self, self.progress.task(label, total, unit))
+
+    def note(self, text: str) -> None:
+        self.progress.note(text)
+
+
+class CountingTask:
+    """A Task of it."""
+
+    def __init__(self, counting: Counting, task: Task) -> None:
+        self.counting, self.task = counting, task
+
+    def advance(self, amount: int = 1) -> None:
+        self.counting.moved += amount
+        self.task.advance(amount)
+
+    def __enter__(self) -> CountingTask:
+        self.task = self.task.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.task.__exit__(kind, error, trace)
 
 
 def through_cuts(

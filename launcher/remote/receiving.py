@@ -3,7 +3,8 @@
 It reads frames on stdin. A frame is a line of JSON, then pieces (a flag: 0 end, 1 as it is, 2 zlib; four bytes of
 length; so many bytes), then the sha256 of its content:
 
-    {"kind": "file", "path": ..., "mode": ..., "replace": ...}
+    {"kind": "file", "path": ..., "mode": ..., "replace": ..., "part": ..., "start": ...}
+                                       `start` bytes of it lie in tmp/`part`: it goes on from there, and may again
     {"kind": "tree", "path": ..., "compile": ...}          its content is a tar archive
     {"kind": "run", "argv": [...]}                         once all before it are there
     {"kind": "end"}
@@ -18,6 +19,7 @@ The answer is one line of JSON behind MARK. Standard library alone, and nothing 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -80,6 +82,9 @@ def receive(stream: BinaryIO, shared: str) -> list[str]:
 def take(content: Content, told: dict[str, Any], folder: str, shared: str) -> None:
     """Write a frame's content to `new` in the folder of what is under way."""
     new = os.path.join(folder, "new")
+    if told.get("part"):
+        go_on(content, told, new, os.path.join(shared, INCOMING, told["part"]))
+        return
     if told["kind"] == "file":
         write(new, content.chunks(), told["mode"])
         return
@@ -90,6 +95,46 @@ def take(content: Content, told: dict[str, Any], folder: str, shared: str) -> No
     content.drain()
     if told.get("compile"):
         compile_in(new, os.path.join(shared, told["path"]))
+
+
+def go_on(content: Content, told: dict[str, Any], new: str, part: str) -> None:
+    """Append to what has come before, and name it `new` then. Who finds somebody else at it goes on with a copy."""
+    with open(part, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            own = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+        except OSError:
+            own = False
+        if not own:
+            with open(new, "xb") as copy:
+                append(content, told, copy, chunks_of(file, told["start"]))
+            return
+        for chunk in chunks_of(file, told["start"]):
+            content.digest.update(chunk)
+        file.truncate(told["start"])
+        append(content, told, file, ())
+        os.rename(part, new)
+
+
+def append(content: Content, told: dict[str, Any], file: BinaryIO, before: Iterable[bytes]) -> None:
+    for chunk in before:
+        content.digest.update(chunk)
+        file.write(chunk)
+    try:
+        for chunk in content.chunks():
+            file.write(chunk)
+    finally:
+        file.flush()
+    os.fchmod(file.fileno(), told["mode"])
+
+
+def chunks_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the first bytes of a file. Raises FailedError when there are fewer."""
+    for at in range(0, size, 1 << 20):
+        chunk = os.pread(file.fileno(), min(1 << 20, size - at), at)
+        if len(chunk) < min(1 << 20, size - at):
+            raise FailedError("what had come before is gone; the same again sends it anew")
+        yield chunk
 
 
 def write(path: str, chunks: Iterable[bytes], mode: int) -> None:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from launcher.digest import CHUNK_BYTES
@@ -20,29 +21,47 @@ WORTH = 0.9  # a piece that stays bigger than so much of itself goes as it is
 BLOCK = 512
 MTIME = 315619200  # 1980-01-02, which every archiver knows
 Compress = Callable[[bytes], bytes]
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
-def frames(items: Iterable[Item], runs: Iterable[Sequence[str]], compiled: str | None, task: Task) -> Iterator[bytes]:
-    """Yield the stream: the items in their order, then what is run there. `compiled` is the path of a Python tree."""
+def frames(
+    items: Iterable[Item],
+    runs: Iterable[Sequence[str]],
+    compiled: str | None,
+    task: Task,
+    parts: Mapping[str, int] = NOTHING,
+) -> Iterator[bytes]:
+    """Yield the stream: the items in their order, then what is run there. `compiled` is the path of a Python tree,
+    `parts` tells what is there already of an item that was cut."""
     compress = compressor()
     for item in items:
         head: dict[str, Any] = {"kind": "tree" if item.tree else "file", "path": item.path, "mode": item.mode}
-        yield line({**head, "replace": item.replace, "compile": item.path == compiled})
-        yield from content(archive(item) if item.tree else chunks_of(item.source), compress, task)
+        start = begun(item, parts)
+        part = {"part": item.part, "start": start} if item.part else {}
+        yield line({**head, "replace": item.replace, "compile": item.path == compiled, **part})
+        yield from content(archive(item) if item.tree else chunks_of(item.source), compress, task, start)
     for argv in runs:
         yield line({"kind": "run", "argv": list(argv)})
     yield line({"kind": "end"})
+
+
+def begun(item: Item, parts: Mapping[str, int]) -> int:
+    """Return how many bytes of an item are there already."""
+    return min(parts.get(item.part, 0), item.size) if item.part else 0
 
 
 def line(told: dict[str, Any]) -> bytes:
     return json.dumps(told).encode() + b"\n"
 
 
-def content(chunks: Iterable[bytes], compress: Compress, task: Task) -> Iterator[bytes]:
-    """Yield pieces and what they come to."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
+def content(chunks: Iterable[bytes], compress: Compress, task: Task, start: int = 0) -> Iterator[bytes]:
+    """Yield pieces from an offset on, and what all of them come to."""
+    digest, left = hashlib.sha256(), start
+    for whole in chunks:
+        digest.update(whole)
+        chunk, left = whole[left:], max(0, left - len(whole))
+        if not chunk:
+            continue
         small = compress(chunk)
         flag, data = (DEFLATED, small) if len(small) < WORTH * len(chunk) else (PLAIN, chunk)
         yield PIECE.pack(flag, len(data))
