@@ -30,7 +30,7 @@ from launcher.remote.here import Here
 from launcher.remote.host import Host, no_way, parse
 from launcher.remote.openssh import OpenSSH
 from launcher.remote.ssh_settings import control_folder
-from launcher.remote.words import after_setup, command_line
+from launcher.remote.words import after_setup, command_line, packed
 from tests.far import Far
 
 NASTY = ["", " ", "a b", "it's", '"', "$HOME", "`id`", "\\", "\\n", "a\nb", "-n", "!", "!!", "*", "~", "{a,b}", "é"]
@@ -55,6 +55,14 @@ def test_a_command_line_holds_nothing_that_shells_disagree_on() -> None:
 
 def test_plain_words_stay_readable() -> None:
     assert b"squeue --me -o '\"'\"'%i %T'\"'\"'" in command_line(["squeue", "--me", "-o", "%i %T"])
+
+
+def test_a_packed_program_does_the_same_and_needs_no_octal_numbers() -> None:
+    source = "import sys\nif __name__ == '__main__':\n    print('é\\n', sys.argv[1:])\n" * 20
+    line = command_line([sys.executable, "-I", "-c", packed(source), "a", "b"])
+    assert b"printf %b" not in line and len(line) < 600
+    said = subprocess.run(["sh", "-c", line.decode()], capture_output=True, check=True, text=True).stdout
+    assert said == "é\n ['a', 'b']\n" * 20
 
 
 def test_a_command_that_is_too_long_is_refused_here() -> None:

@@ -7,9 +7,11 @@ a POSIX `printf %b` turns back (POSIX.1-2017, printf).
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
+import zlib
 from collections.abc import Sequence
 
 from launcher.errors import TargetError
@@ -44,6 +46,12 @@ def without_mark(stderr: bytes) -> tuple[bytes, bool]:
     """Return what a command said on stderr, and whether it was the command itself that ended with 255."""
     said, mark, rest = stderr.partition(WENT_ITSELF.encode())
     return said + rest, bool(mark)
+
+
+def packed(source: str) -> str:
+    """Return a Python program that does the same, in a third of the bytes, and of characters that go as they are."""
+    data = base64.b64encode(zlib.compress(source.encode(), 9)).decode()
+    return f'import base64, zlib; exec(zlib.decompress(base64.b64decode("{data}")))'
 
 
 def after_setup(setup: Sequence[str], argv: Sequence[str]) -> list[str]:
