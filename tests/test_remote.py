@@ -110,7 +110,10 @@ def test_an_open_way_asks_nobody() -> None:
     [
         ("ssh: Could not resolve hostname x: Name or service not known", "is `host` of the target right"),
         ("No ED25519 host key is known for x.\nHost key verification failed.", "compare the fingerprint"),
-        ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R '[x]:7'"),
+        (
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "ssh-keygen -R '[x]:7'",
+        ),
         ("a@x: Permission denied (publickey,keyboard-interactive).", "run launcher in a terminal"),
         ("ssh: connect to host x port 22: Connection refused", "is sshd running"),
         ("ssh: connect to host x port 22: Connection timed out", "VPN"),
