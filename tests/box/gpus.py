@@ -34,7 +34,21 @@ case "$*" in
     ;;
 esac
 """
-HOOK = "#!/bin/sh\nexit 0\n"  # the engine only wants one: nvidia-container-runtime-hook prestart
+HOOK = """#!/usr/bin/python3 -IS
+# nvidia-container-runtime-hook prestart: shows a container the GPUs that its environment names, as NVIDIA's does.
+import json, os, shutil, sys
+state = json.load(sys.stdin)
+with open(state["bundle"] + "/config.json") as stream:
+    config = json.load(stream)
+env = dict(one.split("=", 1) for one in config["process"]["env"])
+names = env.get("NVIDIA_VISIBLE_DEVICES", "void").split(",")
+local = config["root"]["path"] + "/usr/local"
+for folder in ("bin", "share"):
+    os.makedirs(f"{local}/{folder}", exist_ok=True)
+shutil.copy("/usr/local/bin/nvidia-smi", f"{local}/bin/nvidia-smi")
+with open("/usr/local/share/nvidia-gpus") as stream, open(f"{local}/share/nvidia-gpus", "w") as out:
+    out.writelines(line for line in stream if "all" in names or set(names) & set(line.split("|")[:2]))
+"""
 AT_BOOT = """#!/bin/sh
 # The driver's device files, numbered as terminals: they do nothing.
 set -e
