@@ -143,11 +143,12 @@ def reached(profile: Profile, store: str | None) -> Iterator[tuple[Shell, Future
     from launcher import remote
     from launcher.cli.doctor import endpoint
     from launcher.profiles.box_doctor import glance
+    from launcher.store import default_url
 
     pool = ThreadPoolExecutor(1)
     with contextlib.closing(remote.open(profile)) as shell:
         try:
-            yield shell, pool.submit(glance, shell, profile, endpoint=endpoint(store))
+            yield shell, pool.submit(glance, shell, profile, endpoint=endpoint(store or default_url()))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
