@@ -343,6 +343,11 @@ def test_what_a_run_forgets_is_forgotten_once_something_newer_is_safe(
     relayed.round(box.door(tools))
     judge(real)
     assert set(there) <= set(contents(real))
+    newest = claims.highest(box.store, RUN)  # the runner there sees it, and ends
+    assert newest is not None and newest["attempt"] == 2
+    box.checkpoint(1, 5, [100, 200], keep=1)
+    relayed.round(box.door(tools))
+    assert set(there) <= set(contents(real))
 
 
 def test_two_boxes_that_went_on_by_themselves_never_mix(box: Box, real: Store, tools: Path, tmp_path: Path) -> None:

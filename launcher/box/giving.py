@@ -1,6 +1,7 @@
 """One round of relaying, the box's side: what its own store has of a run that the real store hasn't is sent, in order.
 
-    request    "known" (launcher.box.stock.packed), "line" (launcher.box.lineage), "partial" {key: bytes}, "token"
+    request    "known" (launcher.box.stock.packed), "line" (launcher.box.lineage), "partial" {key: bytes}, "token",
+               "claim" (the highest of the real store, as it is there)
     frames     "plan" (objects, bytes), "object" (key, rank, at, size, last, sha256), "lost" (key), "gone" (keys),
                and "end" (offered, over, foreign, line), or "end" (busy), or "end" (direct)
 
@@ -27,6 +28,7 @@ from launcher.box.lineage import Line, foreign_from, line_from, shared
 from launcher.box.stock import RANKS, Known, Stock, attempt_of, names, numbered, rank, read
 from launcher.box.stream import relayed
 from launcher.digest import sha256_bytes
+from launcher.errors import StoreError
 from launcher.runner.clock import stamp
 from launcher.store import keys
 
@@ -88,10 +90,13 @@ class Giving:
         self.known, self.real = Known(request["known"]), line_from(request["line"])
         self.partial: Mapping[str, int] = request.get("partial") or {}
         self.line: Line = self.stock.line()
-        self.prefix = keys.run(state.order(run).run)
+        self.claim = str(request.get("claim") or "")
+        self.name = state.order(run).run
+        self.prefix = keys.run(self.name)
         self.told_gone = False
 
     def work(self) -> None:
+        self.fence()
         new = self.new()
         offered = [key for key in new if rank(key) != RANKS.index("heartbeat")]
         self.sender.send("plan", objects=len(offered), bytes=sum(self.stock.sizes[key] for key in offered))
@@ -109,6 +114,16 @@ class Giving:
         if self.over and not offered and foreign is None:
             (self.run / state.RELAYED).write_text(json.dumps({"when": stamp()}))
         self.sender.send("end", offered=len(offered), over=self.over, foreign=foreign)
+
+    def fence(self) -> None:
+        """Let a runner here see that another machine has taken the run over: it ends then, as what it makes is lost."""
+        highest = max(self.real.claims, default=0)
+        if not self.claim or highest <= max(self.line.claims, default=0):
+            return
+        from launcher import store as stores
+
+        with contextlib.suppress(StoreError):
+            stores.open(str(self.folder.parent.parent)).create(keys.claim(self.name, highest), self.claim.encode())
 
     def new(self) -> list[str]:
         """Return what the real store lacks and may have, in the order in which it goes there."""
@@ -189,5 +204,8 @@ class Giving:
         gone = sorted(key for key in named if not (self.folder / key).exists())
         if gone and not self.told_gone:
             self.told_gone = True
-            claims = {str(epoch): sha256 for epoch, (_, sha256) in self.line.claims.items()}
+            own = {
+                epoch: sha256 for epoch, (attempt, sha256) in self.line.claims.items() if attempt in self.line.queued
+            }
+            claims = {str(epoch): sha256 for epoch, sha256 in own.items()}
             self.sender.send("gone", keys=gone, claims=claims)

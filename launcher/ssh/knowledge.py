@@ -22,6 +22,7 @@ class Knowledge:
         self.keys: set[str] = set()
         self.queued: dict[int, str] = {}
         self.claims: dict[int, tuple[int, str]] = {}
+        self.highest = b""  # the claim that counts
         self.forgotten: set[str] = set()  # manifests (keys relative to the run) of which an event says so
 
     def load(self, whole: bool = False) -> None:
@@ -55,6 +56,8 @@ class Knowledge:
         self.keys.add(key)
         if number := epoch(key):
             self.claims[number] = (int(json.loads(data)["attempt"]), sha256_bytes(data))
+            if number == max(self.claims):
+                self.highest = data
         elif key.startswith("events/") and data:
             attempt, seq = numbered(key)
             if seq == 0:

@@ -76,6 +76,7 @@ class Relay:
                 "known": packed(self.known.keys),
                 "line": self.known.line().to_json(),
                 "partial": self.partial(),
+                "claim": self.known.highest.decode(),
             }
             with listen(door, request) as frames:
                 taking = Taking(self, progress)
