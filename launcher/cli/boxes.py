@@ -51,7 +51,8 @@ def find(place: str | None, word: str, target: str | None = None) -> Found:
         raise UsageError(f"{word} is a sweep: its runs are on a cluster", hint=f"`launcher status {word}` tells of it")
     told = door.last_sent(opened, run)
     if profile is None and (told is None or told.kind != "ssh"):
-        raise UsageError(f"{run} was sent to no box", hint=f"`launcher show {run}` tells where it ran")
+        hint = f"`launcher show {run}` tells where it ran; what runs here ends by Ctrl-C or SIGTERM"
+        raise UsageError(f"{run} was sent to no box", hint=hint)
     return Found(run=run, profile=profile or door.profile_of(told), opened=opened, sent=told)  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ def chosen(store: Store, place: str | None, words: Sequence[str]) -> dict[str, l
 
 def refuse_alone(word: Named) -> None:
     if word.sweep is None:
-        hint = "Ctrl-C, or SIGTERM, where it runs ends it"
+        hint = f"`launcher resume {word.run}` goes on with it, where it was or elsewhere"
         raise UsageError(f"{word.run} is no point of a sweep: no cluster was told of it", hint=hint)
 
 

@@ -57,14 +57,21 @@ def bucket(boxes: Boxes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         yield new_bucket(server)
 
 
-@pytest.fixture
-def renter(boxes: Boxes, box: Box, shared_cache: Cache, tmp_path: Path) -> Renter:
-    """Somebody with a laptop whose store is a folder, which no box reaches."""
-    home = tmp_path / "laptop"
-    home.mkdir()
+@pytest.fixture(scope="module")
+def known(box: Box, shared_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Renter:
+    """Somebody who knows the box."""
+    home = tmp_path_factory.mktemp("known")
     one = Renter(home=home, cache=shared_cache.root, place=str(home / "store"), ssh_config=box.ssh_config)
     one.add(box)
     return one
+
+
+@pytest.fixture
+def renter(known: Renter, tmp_path: Path) -> Renter:
+    """Somebody with a laptop whose store is a folder, which no box reaches."""
+    home = tmp_path / "laptop"
+    shutil.copytree(known.home / "config", home / "config")
+    return replace(known, home=home, place=str(home / "store"))
 
 
 def chain(renter: Renter, name: str, **more: Any) -> tuple[Path, int]:
