@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.box import credentials, keeping, state
 from launcher.box.asked import Asked
-from launcher.box.deciding import STOPPED, Verdict
+from launcher.box.deciding import STOPPED, TEMPORARY, Verdict, going
 from launcher.box.host import Host
 from launcher.box.model import Order
 from launcher.box.output import NAME, Writer
@@ -81,7 +81,8 @@ def outcome(host: Host, asked: Asked) -> Verdict:
     except Stopped as e:
         if asked.why == "cancelled":
             return host.past.cancel()
-        return Verdict(decision="hold", cause="box", why=str(e))
+        log.info("%s", e)
+        return Verdict(decision="hold", cause="box", why=going(asked.why or "SIGTERM"), code=TEMPORARY)
     except LauncherError as e:
         log.error("%s", e)
         if asked.why == "cancelled":
