@@ -18,7 +18,7 @@ from typing import Any
 from launcher.errors import TargetError
 from launcher.remote.fabric_flow import FabricStream, UnfedError, handler, talk, trouble
 from launcher.remote.fabric_login import strategy
-from launcher.remote.host import Host, called, config_file, forbidden, lost_way, no_way, parse
+from launcher.remote.host import Host, called, config_file, files_in, forbidden, lost_way, no_way, parse
 from launcher.remote.model import Done, Stream
 from launcher.remote.words import command_line, without_mark
 
@@ -133,4 +133,4 @@ def known_hosts(ssh_config: Any) -> list[Path]:
     """Return the files that tell which key a host has, a person's own first."""
     own = ssh_config.get("userknownhostsfile", KNOWN_HOSTS)
     site = ssh_config.get("globalknownhostsfile", SITE_KNOWN_HOSTS)
-    return [Path(word).expanduser() for text in (own, site) for word in text.split() if word != "none"]
+    return [*files_in(own), *files_in(site)]

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from launcher.errors import TargetError
 
@@ -13,6 +14,7 @@ HOST = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^\s:@/\[\]]+)(?::(?P<port>\d{1,5}))?/?"
 )
 CONFIG = "LAUNCHER_SSH_CONFIG"
+NO_FILE = ("none", "/dev/null")  # of a setting that names files
 REASONS = (
     # what ssh or paramiko says (lower case), and what to do; the first that fits
     (
@@ -70,6 +72,15 @@ def parse(text: str) -> Host:
 def config_file() -> str | None:
     """Return the ssh_config file that stands for ~/.ssh/config, from $LAUNCHER_SSH_CONFIG; None for the usual ones."""
     return os.environ.get(CONFIG) or None
+
+
+def files_in(text: str) -> list[Path]:
+    """Read a setting that names files. Who parsed the settings has dropped quotes, so one path with spaces is told by
+    words that begin no path."""
+    words = text.strip('"').split()
+    if not all(word.startswith(("/", "~")) or word in NO_FILE for word in words):
+        words = [text.strip('"')]
+    return [Path(word).expanduser() for word in words if word not in NO_FILE]
 
 
 class NoWayError(TargetError):

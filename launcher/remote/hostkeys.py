@@ -19,8 +19,8 @@ from typing import Any
 from launcher.digest import sha256_bytes
 from launcher.errors import TargetError
 from launcher.process import run
-from launcher.remote.fabric import Fabric, hops, known_hosts
-from launcher.remote.host import Host, no_way, parse
+from launcher.remote.fabric import KNOWN_HOSTS, Fabric, hops
+from launcher.remote.host import Host, files_in, no_way, parse
 from launcher.remote.model import Shell
 from launcher.remote.openssh import OpenSSH
 from launcher.remote.ssh_settings import known_as, settings_of, strict_config
@@ -29,7 +29,6 @@ MEET_S = 20
 PATIENCE_S = 300  # a jump host may ask a person for something
 MOST_HOPS = 8
 KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512,rsa-sha2-256")
-NOBODY = ("none", "/dev/null", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ def way(host: Host, depth: int = 0) -> Iterator[tuple[Host, str | None]]:
     if depth > MOST_HOPS:
         raise TargetError(f"the way to {host.login} has no end: jump hosts lead to each other", hint="see ProxyJump")
     jump = settings_of(host).get("proxyjump", "none")
-    words = [] if jump in NOBODY else jump.split(",")
+    words = [] if jump == "none" else jump.split(",")
     for at, word in enumerate(words):
         if at == 0:
             yield from way(parse(word), depth + 1)
@@ -79,7 +78,7 @@ def meet(host: Host, through: str | None, decide: Decide, wanted: Collection[str
     shown = learned(host, through)
     if shown is None:
         return
-    file = file_of(host)
+    file = own_file(host, settings_of(host).get("userknownhostsfile", ""))
     if wanted and shown.fingerprint not in wanted:
         others = (learned(host, through, kind) for kind in KINDS if shown.kind not in kind)
         shown = next((one for one in others if one and one.fingerprint in wanted), None) or refused(shown, wanted)
@@ -98,7 +97,9 @@ def learned(host: Host, through: str | None, kind: str | None = None) -> HostKey
         file = Path(folder) / "known_hosts"
         options = {
             "StrictHostKeyChecking": "accept-new",
-            "UserKnownHostsFile": " ".join(f'"{path}"' for path in (file, *files_of(settings))),
+            "UserKnownHostsFile": " ".join(
+                f'"{path}"' for path in (file, *files_in(settings.get("userknownhostsfile", "")))
+            ),
             "UpdateHostKeys": "no",
             "PreferredAuthentications": "none",
             "BatchMode": "yes",
@@ -136,18 +137,9 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + digest.rstrip("=")
 
 
-def files_of(settings: dict[str, str]) -> list[Path]:
-    """Return a person's files of known hosts. `ssh -G` quotes no path: one with spaces is told by its other words."""
-    text = settings.get("userknownhostsfile", "")
-    words = text.split()
-    if not all(word.startswith(("/", "~")) or word in NOBODY for word in words):
-        words = [text]
-    return [Path(word).expanduser() for word in words if word not in NOBODY]
-
-
-def file_of(host: Host) -> Path:
-    """Return the file that a new key goes to. Raises TargetError when a person's settings keep none."""
-    files = files_of(settings_of(host))
+def own_file(host: Host, setting: str) -> Path:
+    """Return the file that a new key goes to, of a UserKnownHostsFile. Raises TargetError when it keeps none."""
+    files = files_in(setting)
     if not files:
         hint = "remove `UserKnownHostsFile` from its part of ~/.ssh/config: else anybody could answer in its place"
         raise TargetError(f"your ssh keeps no host keys for {host.name}, so it can't be known again", hint=hint)
@@ -212,8 +204,7 @@ def met_by_fabric(shell: Fabric, decide: Decide, wanted: Collection[str]) -> Non
                 refused(shown, wanted)
             if not wanted and not decide(shown):
                 raise not_taken(shown)
-            files = [path for path in known_hosts(self.ssh_config) if str(path) not in NOBODY]
-            keep(files[0], shown.line)
+            keep(own_file(shell.host, str(self.ssh_config.get("userknownhostsfile", KNOWN_HOSTS))), shown.line)
 
     for one in hops(shell.connection):
         one.client.set_missing_host_key_policy(Asking(one.ssh_config))
