@@ -49,6 +49,8 @@ rgw thread pool size = 64
 rgw relaxed s3 bucket names = false
 rgw run sync thread = false
 rgw init timeout = 60
+rgw s3 auth use sts = true
+rgw sts key = ${id:0:16}
 CONF
 
 ceph-authtool --create-keyring /ceph/keyring --gen-key -n mon. --cap mon 'allow *'
@@ -64,6 +66,6 @@ ceph-osd -i 0 --mkfs --osd-uuid "$osd"
 ceph-osd -i 0
 until ceph osd stat | grep -q '1 up'; do sleep 0.1; done
 radosgw -n client.rgw.a
-radosgw-admin user create --uid=tests --display-name=tests --access-key="$access" --secret-key="$secret"
+radosgw-admin user create --uid=tests --display-name=tests --access-key="$access" --secret-key="$secret" --caps='roles=*'
 touch /ceph/ready
 exec sleep infinity

@@ -266,11 +266,8 @@ def test_a_reboot_empties_memory_and_a_status_brings_more(
     judge(person, run, start, 14)
 
 
-def test_what_nobody_needs_is_freed_and_what_is_here_alone_stays(
-    boxes: Boxes, shared_cache: Cache, tmp_path: Path
-) -> None:
+def test_what_nobody_needs_is_freed_and_what_is_here_alone_stays(box: Box, shared_cache: Cache, tmp_path: Path) -> None:
     """`launcher target clean`, on a box whose engine has an image of somebody else."""
-    box = boxes.new()
     home = tmp_path / "laptop"
     home.mkdir()
     person = Renter(home=home, cache=shared_cache.root, place=str(home / "store"), ssh_config=box.ssh_config)

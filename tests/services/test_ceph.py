@@ -5,6 +5,7 @@ With LAUNCHER_HEAVY=1. Every other test of tests/services that asks for `s3` run
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from launcher import store as stores
+from launcher.access.narrowing import for_run
 from launcher.digest import sha256_bytes
-from launcher.errors import AccessError, ObjectExistsError
+from launcher.errors import AccessError, ObjectExistsError, ObjectMissingError
 from launcher.store.access import Access
 from launcher.store.objects import Store
 from tests.object_stores import ObjectStore, empty, forget_settings, new_bucket
@@ -90,3 +92,58 @@ def test_it_tells_its_clock_and_lists_what_comes_after_a_key(ceph_s3: ObjectStor
 @pytest.mark.slow
 def test_kills_lose_nothing_that_was_committed(ceph_server: ObjectStore, ceph_s3: ObjectStore, tmp_path: Path) -> None:
     kill_over_and_over(tmp_path, ceph_server, kills=30)
+
+
+@pytest.fixture
+def role(ceph_s3: ObjectStore) -> Iterator[str]:
+    """A role that may do everything in all buckets, and that the tests' user may assume."""
+    iam, name = ceph_s3.client("iam"), f"runs-{secrets.token_hex(4)}"
+    version = {"Version": "2012-10-17"}
+    trust = {"Effect": "Allow", "Action": ["sts:AssumeRole"], "Principal": {"AWS": ["arn:aws:iam:::user/tests"]}}
+    made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(version | {"Statement": [trust]}))
+    rights = {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}
+    policy = json.dumps(version | {"Statement": [rights]})
+    iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=policy)
+    yield made["Role"]["Arn"]
+    iam.delete_role_policy(RoleName=name, PolicyName="all")
+    iam.delete_role(RoleName=name)
+    iam.close()
+
+
+def test_a_session_of_a_role_opens_one_run_and_is_told_what_is_missing(
+    ceph_s3: ObjectStore, role: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A real server's opinion of our policy; tests/test_access_narrowing.py asks the mock about more."""
+    ceph_s3.use(monkeypatch)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher" / "config.toml").write_text(f'[store."{ceph_s3.url}"]\nrole = "{role}"\n')
+    access, whole = Access(ceph_s3.url + "/lab", ceph_s3.settings), opened(ceph_s3, tmp_path)
+    found = for_run(access, "mine")
+    assert found is not None and found.narrow, found.note if found else None
+    session = stores.open(access, lambda: found.secrets)
+    whole.put("lab/runs/other/job.json", b"other")
+    session.create("runs/mine/job.json", b"mine")
+    with pytest.raises(ObjectExistsError):
+        session.create("runs/mine/job.json", b"again")
+    (tmp_path / "up").write_bytes(data := secrets.token_bytes(20 << 20))
+    session.put_file("runs/mine/blobs/a", tmp_path / "up")
+    session.get_file("runs/mine/blobs/a", tmp_path / "down", sha256=sha256_bytes(data))
+    assert [entry.key for entry in session.list("runs/mine/")] == ["runs/mine/blobs/a", "runs/mine/job.json"]
+    assert not session.exists("runs/mine/record.json")
+    with pytest.raises(ObjectMissingError):
+        session.get("runs/mine/record.json")
+    session.delete_many(["runs/mine/blobs/a"])
+    session.put("journal/20260101T000000Z-0001-mine", b"")
+    assert session.now().year >= 2026
+    for refused in (
+        lambda: session.get("runs/other/job.json"),
+        lambda: session.put("runs/other/job.json", b"x"),
+        lambda: session.put("journal/20260101T000000Z-0001-other", b""),
+        lambda: session.list("runs/other/"),
+        lambda: session.list(),
+        lambda: session.delete("runs/other/job.json"),
+    ):
+        with pytest.raises(AccessError):
+            refused()
+    assert whole.get("lab/runs/other/job.json") == b"other"
