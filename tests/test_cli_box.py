@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from launcher import records
 from launcher import store as stores
 from launcher.box.model import State
-from launcher.cli import attaching, boxes, invoke
+from launcher.cache import Cache
+from launcher.cli import attaching, boxes, invoke, launch
 from launcher.errors import TargetError, UnreachableError
 from launcher.job import Job, to_json
 from launcher.profiles.model import Profile
@@ -345,3 +347,77 @@ def test_show_says_which_box_it_was(store: Store, capsys: pytest.CaptureFixture[
     event(store, 1, "host", facts={"node": "gpu-1", "engine": "docker 28.2", "cpu": "x"})
     assert invoke(["show", RUN]) == 0
     assert "box     box (gpu-1, docker 28.2)" in capsys.readouterr().out.splitlines()
+
+
+def test_a_box_is_looked_at_before_anything_is_locked(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def glance(*args: Any, **more: Any) -> Profile:
+        raise DEAD
+
+    monkeypatch.setattr("launcher.profiles.box_doctor.glance", glance)
+    assert invoke(["run", str(home / "a.yaml"), "--on", "box"]) == 69
+    assert "there is no way to box.example.org" in capsys.readouterr().err
+    assert not (home / "a.lock").exists() and not (home / "store").exists()
+
+
+@pytest.fixture
+def load(store: Store, tmp_path: Path) -> tuple[launch.Load, launch.Way]:
+    """A run that is about to be started: the store knows that it is queued."""
+    job = Job(run=RUN, name="a", lock="0" * 64, image="1" * 64, code="2" * 64, command="x", argv=("x",))
+    nothing: Any = None
+    made = launch.Load(job=job, image=nothing, code=tmp_path, data={}, origins={}, facts=None)
+    cache = Cache(tmp_path / "cache")
+    same = {"shell": nothing, "opened": store, "access": nothing, "cache": cache, "progress": nothing}
+    return made, launch.Way(profile=PROFILE, **same)
+
+
+@pytest.mark.parametrize(
+    ("answer", "named", "said"),
+    [
+        ((), "killed", "did not begin on box: it could not be started: no room"),
+        ((state("ended", code=1, attempt=0),), "killed", "did not begin"),  # of an attempt before
+        ((state("running", attempt=1),), "queued", "goes on on box; `launcher attach"),
+        ((state("waiting"),), "queued", "goes on on box; `launcher attach"),
+        (DEAD, "queued", "whether 20260101-000000-a-abcdef has begun on box nobody knows"),
+    ],
+)
+def test_a_launch_that_fails_is_told_as_far_as_it_is_known(
+    store: Store,
+    load: tuple[launch.Load, launch.Way],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    answer: Any,
+    named: str,
+    said: str,
+) -> None:
+    def fail(*args: Any, **more: Any) -> None:
+        raise TargetError("no room")
+
+    monkeypatch.setattr("launcher.ssh.launching.launch", fail)
+    error = answer if isinstance(answer, Exception) else None
+    answering(monkeypatch, *(() if error else answer), error=error)
+    with pytest.raises(TargetError, match="no room"):
+        launch.launched(*load)
+    assert records.load(store, RUN).state == named
+    assert said in capfd.readouterr().err
+
+
+def test_a_launch_that_is_interrupted_leaves_nothing_behind(
+    store: Store,
+    load: tuple[launch.Load, launch.Way],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def slow(*args: Any, **more: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    monkeypatch.setattr("launcher.ssh.launching.launch", slow)
+    answering(monkeypatch)
+    with pytest.raises(click.exceptions.Exit) as caught:
+        launch.launched(*load)
+    assert caught.value.exit_code == 143
+    found = records.load(store, RUN)
+    assert (found.state, found.reason) == ("killed", "it was interrupted before it had started")
+    assert f"{RUN} did not begin on box" in capfd.readouterr().err
