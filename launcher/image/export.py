@@ -89,7 +89,8 @@ def load_into_docker(image: Image, client: DockerClient | None = None) -> str:
     """Put the image into a Docker engine, unless it is there; return its tag.
 
     What is there is compared by diff_ids: `.Id` is the config's digest in graph drivers only (containerd's store
-    gives the manifest's). Raises TargetError when no engine answers or the engine refuses.
+    gives the manifest's). Raises TargetError when no engine answers or the engine refuses, or when it lost an image
+    whose layers lie in another machine's cache.
     """
     import docker
     from docker.errors import DockerException
@@ -97,6 +98,7 @@ def load_into_docker(image: Image, client: DockerClient | None = None) -> str:
     try:
         engine = client or docker.from_env()
         if loaded_layers(engine, image.tag) != image.diff_ids:
+            check_layers(image)
             send(engine, image)
             if loaded_layers(engine, image.tag) != image.diff_ids:
                 raise TargetError(f"the Docker engine holds other layers under {image.tag} than were sent to it")
@@ -106,6 +108,16 @@ def load_into_docker(image: Image, client: DockerClient | None = None) -> str:
             hint="is it running, and may you use it? `docker info` tells; `launcher build -o image.tar` needs none",
         ) from e
     return image.tag
+
+
+def check_layers(image: Image) -> None:
+    """Raise TargetError where layers aren't here: a box's engine was brought the image, and no file was kept."""
+    if not all(layer.path.exists() for layer in image.layers):
+        raise TargetError(
+            f"the engine has no image {image.tag} any more, and its layers were never kept on this machine",
+            hint="somebody removed it (`docker image prune`?); start the run again from where it was launched: that "
+            "brings it back",
+        )
 
 
 def send(engine: Any, image: Image) -> None:

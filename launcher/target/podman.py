@@ -13,7 +13,7 @@ from signal import SIGKILL
 from launcher.cache import Cache
 from launcher.errors import TargetError
 from launcher.gpu.model import Device
-from launcher.image.export import write_archive
+from launcher.image.export import check_layers, write_archive
 from launcher.process import last_lines, run, start
 from launcher.target.docker import ANSWER_S, LABEL, name_of
 from launcher.target.driver_files import driver_files
@@ -67,6 +67,7 @@ class Podman:
         image = container.image
         if loaded_layers(image.tag) == image.diff_ids:
             return
+        check_layers(image)
         with self.cache.scratch() as scratch:
             write_archive(image, scratch / "image.tar")
             ask("load", "--quiet", "--input", str(scratch / "image.tar"))

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,15 @@ from launcher.remote.fabric import Fabric
 from launcher.remote.openssh import OpenSSH
 from launcher.remote.taking import mark_of
 from tests.boxes import Box, Boxes
+from tests.clusters import wait_until
 from tests.rootfs import image as image_of
 
 pytestmark = pytest.mark.services
 MB = 1 << 20
 HEADERS = 1.2  # what TCP, SSH and HTTP add to the bytes themselves, and what the questions weigh
 QUESTIONS = 300_000
+LAYERS = '{{join .RootFS.Layers " "}}'
+STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "/var/lib/podman"\nrunroot = "/run/podman"\n'
 Way = OpenSSH | Fabric
 
 
@@ -86,7 +91,7 @@ def sent(box: Box, work: Callable[[], object]) -> int:
 
 
 def loaded(box: Box, image: Image) -> list[str]:
-    return box.engine.docker("image", "inspect", "-f", '{{join .RootFS.Layers "\\n"}}', image.tag).split()
+    return box.engine.docker("image", "inspect", "-f", LAYERS, image.tag).split()
 
 
 def assert_no_trace(box: Box) -> None:
@@ -241,3 +246,39 @@ def test_nobody_else_reads_along(box: Box, way: Way, cache: Cache) -> None:
         box.line()
     assert any("launcher.remote.taking" in line for line in seen)
     assert not [line for line in seen if re.search(r"127\.0\.0\.1:\d+|[0-9a-f]{64}@", line)]
+
+
+def test_an_engine_in_a_network_of_its_own_loads_what_it_lacks(box: Box, way: Way, cache: Cache) -> None:
+    """As a rootless one: it finds nothing on our loopback."""
+    place = "--data-root /var/lib/apart --exec-root /run/apart --pidfile /run/apart.pid -H unix:///run/apart.sock"
+    options = f"{place} --bridge=none --iptables=false --config-file /root/apart.json"
+    (box.root / "root/apart.json").write_text("{}")
+    box.exec(["sh", "-c", f"setsid unshare --net dockerd {options} >/root/apart.log 2>&1 </dev/null &"])
+    apart = ["docker", "-H", "unix:///run/apart.sock"]
+    wait_until(lambda: box.exec([*apart, "version"], check=False).returncode == 0, 90, "the engine answers")
+    profile = replace(profile_of(box), setup=("export DOCKER_HOST=unix:///run/apart.sock",))
+    first, second = made(cache, 2, 1, seed=12), made(cache, 2, 1, 0.2, seed=12)
+    _, tools = prepare(way, profile, [], cache)
+    assert 3 * MB < sent(box, lambda: deliver(way, profile, tools, first, cache)) < 3 * MB * HEADERS + QUESTIONS
+    assert sent(box, lambda: deliver(way, profile, tools, second, cache)) < 0.2 * MB * HEADERS + QUESTIONS
+    for one in (first, second):
+        told = box.exec([*apart, "image", "inspect", "-f", LAYERS, one.tag]).stdout.decode()
+        assert told.split() == one.diff_ids
+    assert_no_trace(box)
+
+
+def test_podman_pulls_too(boxes: Boxes, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = boxes.new(docker=False, podman=True)
+    (box.root / "etc/containers").mkdir(exist_ok=True)
+    (box.root / "etc/containers/policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    (box.root / "etc/containers/storage.conf").write_text(STORAGE)
+    profile = replace(profile_of(box), runtime="podman")
+    first, second = made(cache, 2, 1, seed=13), made(cache, 2, 1, 0.2, seed=13)
+    for way in opened("ssh", box, tmp_path, monkeypatch):
+        _, tools = prepare(way, profile, [], cache)
+        bring = partial(deliver, way, profile, tools, cache=cache)
+        assert 3 * MB < sent(box, partial(bring, first)) < 3 * MB * HEADERS + QUESTIONS
+        assert sent(box, partial(bring, second)) < 0.2 * MB * HEADERS + QUESTIONS
+    told = box.exec(["podman", "image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"]).stdout.decode().split()
+    assert sorted(told) == sorted(f"localhost/{one.tag}" for one in (first, second))
+    assert list((box.root / "root/.launcher/tmp").iterdir()) == []
