@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from launcher.cli.progress import LineProgress, RichProgress, amount, choose_progress
+from launcher.cli.progress import LineProgress, RichProgress, amount, choose_progress, speed
 from launcher.progress import SILENT
 
 
@@ -38,6 +39,13 @@ def test_a_terminal_gets_bars_that_go_away() -> None:
     assert "5.0/10.0 MB" in drawn
     assert "by [the] way" in drawn
     assert progress.bars is None
+
+
+def test_bytes_are_told_with_their_speed() -> None:
+    row = SimpleNamespace(fields={"unit": "bytes"}, speed=12_345_678.0)
+    assert speed(row) == ", 12.3 MB/s"
+    assert speed(SimpleNamespace(fields={"unit": "bytes"}, speed=None)) == ""
+    assert speed(SimpleNamespace(fields={"unit": "files"}, speed=5.0)) == ""
 
 
 def test_the_display_ends_after_an_error_too() -> None:

@@ -96,10 +96,15 @@ def make_bars(console: Any) -> Bars:
 
     class AmountColumn(ProgressColumn):
         def render(self, task: Row) -> Text:
-            return Text(amount(task.completed, task.total, task.fields["unit"]))
+            return Text(amount(task.completed, task.total, task.fields["unit"]) + speed(task))
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), AmountColumn())
     return Progress(*columns, console=console or Console(stderr=True), transient=True)
+
+
+def speed(task: Any) -> str:
+    """Say how fast bytes come, once that is known."""
+    return f", {task.speed / 1e6:.1f} MB/s" if task.fields["unit"] == "bytes" and task.speed else ""
 
 
 def amount(done: float, total: float | None, unit: str) -> str:
