@@ -19,7 +19,7 @@ import pytest
 from launcher import records, store
 from launcher.access import google_boundary, sts
 from launcher.access.narrowing import for_run, narrowed
-from launcher.errors import AccessError, ObjectExistsError, ObjectMissingError
+from launcher.errors import AccessError, ObjectExistsError, ObjectMissingError, UnreachableError
 from launcher.store.access import Access
 from launcher.store.objects import Store
 from tests.object_stores import ObjectStore, WithUsers, forget_settings
@@ -148,6 +148,17 @@ def test_a_server_without_sessions_is_told_of(rclone_s3: ObjectStore, monkeypatc
     found = for_run(access_of(rclone_s3), "mine")
     assert found is not None and not found.narrow and dict(found.secrets) == rclone_s3.credentials
     assert found.note and "was refused" in found.note and rclone_s3.secret not in found.note + repr(found)
+
+
+def test_a_cloud_that_is_silent_is_no_reason_to_give_away_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of one's own may have no sessions at all."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "AKIDX")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    with pytest.raises(UnreachableError, match="can't be asked"):
+        for_run(Access("s3://bucket"), "mine")
+    found = for_run(Access("s3://bucket", {"endpoint": "http://127.0.0.1:9"}), "mine")
+    assert found is not None and not found.narrow and "can't be asked" in str(found.note)
 
 
 def test_a_folder_needs_no_credentials(tmp_path: Path) -> None:

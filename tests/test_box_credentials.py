@@ -38,7 +38,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place = tmp_path / "memory"
     place.mkdir(mode=0o1777)
     monkeypatch.setattr(credentials, "MEMORY", place)
-    monkeypatch.setattr(credentials, "SYSTEM_UIDS", 1 << 32)
+    monkeypatch.setattr(credentials, "outlives_logins", lambda: True)
     yield place
 
 

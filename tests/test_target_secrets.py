@@ -157,3 +157,17 @@ def test_the_end_of_credentials_is_read(handed: secrets.Handed) -> None:
     assert secrets.left_s(path) is None
     path.write_text(json.dumps({"expires_at": "2100-01-01T00:00:00Z"}))
     assert (secrets.left_s(path) or 0) > 1e9
+
+
+def test_what_has_to_outlive_a_login_is_not_where_a_logout_clears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """logind.conf(5), RemoveIPC, and the runtime directory of pam_systemd(8)."""
+    cache, runtime, memory = Cache(tmp_path / "cache"), tmp_path / "own-runtime", tmp_path / "own-memory"
+    for folder in (runtime, memory):
+        folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr(secrets, "MEMORY", str(memory))
+    for lasts, detached, top in ((True, False, runtime), (True, True, memory), (False, True, cache.root)):
+        monkeypatch.setattr(secrets, "outlives_logins", lambda lasts=lasts: lasts)
+        assert secrets.place(cache, detached=detached).is_relative_to(top)

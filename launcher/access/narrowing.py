@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from launcher.access.config import told
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, UnreachableError
 from launcher.store.access import Access
 from launcher.store.backends import scheme_of
 
@@ -37,7 +37,8 @@ class Narrowed:
 def for_run(access: Access, run: str, *, ttl_s: float = TTL_S) -> Narrowed | None:
     """Return the credentials that another machine gets for a run: narrowed ones, else this machine's own with a note.
 
-    None where the store is reached without any of this machine's. Raises AccessError.
+    None where the store is reached without any of this machine's. Raises AccessError; and UnreachableError where a
+    cloud of which it is known that it has narrower ones is silent: that is no reason to give away more.
     """
     from launcher import access as accesses
 
@@ -46,6 +47,11 @@ def for_run(access: Access, run: str, *, ttl_s: float = TTL_S) -> Narrowed | Non
         return None
     try:
         found, why = narrowed(access, run, own, ttl_s=ttl_s), ""
+    except UnreachableError as e:
+        if not access.settings.get("endpoint"):
+            hint = 'try again; `ship = "relay"` in the target\'s file needs no credentials there'
+            raise UnreachableError(e.problems[0].message, hint=hint) from e
+        found, why = None, e.problems[0].message
     except LauncherError as e:
         found, why = None, e.problems[0].message
     return found or as_they_are(access, own, why)

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import time
 from collections.abc import Mapping
@@ -24,14 +23,13 @@ from launcher.box import state
 from launcher.box.needing import WAITS, need
 from launcher.errors import LauncherError, TargetError
 from launcher.profiles.places import Places
-from launcher.target.secrets import private
+from launcher.target.secrets import outlives_logins, private
 
 __all__ = ["WAITS", "credentials", "need", "put", "remove", "sweep"]
 
 MEMORY = Path("/dev/shm")
 FILE, OF = "store.json", "of"
 YOUNG_S = 3600.0  # what is about to get its order
-SYSTEM_UIDS = 1000  # whose files in memory are left alone at a logout (logind.conf, RemoveIPC; login.defs, SYS_UID_MAX)
 
 
 def put(shared: str, run: str, secrets: Mapping[str, str], keep: str = "memory") -> str:
@@ -54,23 +52,11 @@ def put(shared: str, run: str, secrets: Mapping[str, str], keep: str = "memory")
 
 def in_memory(link: Path) -> Path | None:
     """Return a folder in memory for what `link` names; None where there is none that lasts."""
-    top = private(MEMORY / f"launcher-{os.getuid()}") if lasts() else None
+    top = private(MEMORY / f"launcher-{os.getuid()}") if outlives_logins() else None
     own = private(top / f"box-{hashlib.sha256(os.fsencode(link)).hexdigest()[:24]}") if top else None
     if own:
         (own / OF).write_bytes(os.fsencode(link))
     return own
-
-
-def lasts() -> bool:
-    """Tell whether files in memory outlive a login: systemd removes an ordinary user's at the last logout, unless
-    that user may linger."""
-    if not MEMORY.is_dir():
-        return False
-    if os.getuid() < SYSTEM_UIDS or not Path("/run/systemd/users").is_dir():
-        return True
-    with contextlib.suppress(KeyError):
-        return Path("/var/lib/systemd/linger", pwd.getpwuid(os.getuid()).pw_name).exists()
-    return False
 
 
 def written(path: Path, secrets: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import pwd
 import shutil
 import stat
 import tempfile
@@ -31,6 +32,8 @@ from launcher.store.access import Access, read_secrets
 FILE, HELD = "store.json", "held"
 LOOK_S = 60.0  # credentials without a known end are read again so often: somebody may have logged in anew
 AHEAD_S = 600.0  # those with an end, so long before it
+MEMORY = "/dev/shm"
+SYSTEM_UIDS = 1000  # whose files in memory are left alone at a logout (logind.conf, RemoveIPC; login.defs, SYS_UID_MAX)
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +77,7 @@ def hand_over(access: Access, cache: Cache) -> Handed | None:
 
     Raises AccessError, OSError.
     """
-    top = place(cache)
+    top = place(cache, detached=bool(access.secrets))
     with alone(top):
         sweep(top)
         folder = Path(tempfile.mkdtemp(dir=top))
@@ -91,11 +94,14 @@ def hand_over(access: Access, cache: Cache) -> Handed | None:
     return None
 
 
-def place(cache: Cache) -> Path:
-    """Return a folder of this user's own: in memory where there is such a file system, else in the cache."""
+def place(cache: Cache, *, detached: bool = False) -> Path:
+    """Return a folder of this user's own: in memory where there is such a file system, else in the cache.
+
+    `detached`: it has to outlive this user's login.
+    """
     name = f"launcher-{os.getuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    for top in (runtime, "/dev/shm"):
+    for top in (runtime, MEMORY) if not detached else (MEMORY,) if outlives_logins() else ():
         if top.startswith("/") and (found := private(Path(top) / name)):
             return found
     if found := private(cache.root / "secrets"):
@@ -104,6 +110,18 @@ def place(cache: Cache) -> Path:
         f"there is no place for credentials: {cache.root / 'secrets'} belongs to somebody else, or others may enter it",
         hint="remove it, or point LAUNCHER_CACHE at a folder of your own",
     )
+
+
+def outlives_logins() -> bool:
+    """Tell whether what this user has in memory stays: systemd removes an ordinary user's at the last logout, unless
+    that user may linger."""
+    if not Path(MEMORY).is_dir():
+        return False
+    if os.getuid() < SYSTEM_UIDS or not Path("/run/systemd/users").is_dir():
+        return True
+    with contextlib.suppress(KeyError):
+        return Path("/var/lib/systemd/linger", pwd.getpwuid(os.getuid()).pw_name).exists()
+    return False
 
 
 def private(folder: Path) -> Path | None:
