@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,12 @@ class Relay:
             with listen(door, request) as frames:
                 taking = Taking(self, progress)
                 try:
-                    return taking.work(frames)
+                    outcome = taking.work(frames)
                 finally:
                     taking.close()
+            if outcome.complete or outcome.direct:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            return outcome
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
