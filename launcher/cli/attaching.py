@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.cli.settings import settings
-from launcher.errors import LauncherError, TargetError, UnreachableError
+from launcher.errors import LauncherError, StoreError, TargetError, UnreachableError
 
 if TYPE_CHECKING:
     from launcher.box.model import State
@@ -126,10 +126,8 @@ def ended(state: State, profile: Profile, run: str, opened: Store | None, as_jso
     try:
         record = records.load(opened, run)
     except LauncherError as e:
-        e.add_note(f"{run}: {phase(state)} on {profile.name}; `launcher pull {run}` brings the rest") if hasattr(
-            e, "add_note"
-        ) else None
-        raise
+        why = f"{run} {phase(state)} on {profile.name}, and its record can't be read: {e}"
+        raise StoreError(why, hint=f"`launcher pull {run}` brings the rest when the store is back") from e
     rest = f"{profile.name}: `launcher pull {run}{named_store(opened)}` brings it"
     report(record, rest, named_store(opened), as_json, resume=f"launcher resume {run}")
     return code(state)
@@ -149,8 +147,8 @@ def phase(state: State) -> str:
         return f"waits for a GPU, {before(state.place)}{why}" if state.place is not None else f"waits{why}"
     if state.phase == "ended":
         return f"ended with code {state.code}{why}" if state.code is not None else f"ended{why}"
-    if state.phase == "held":
-        return f"held{why}"
+    if state.phase == "cancelled":
+        return "cancelled"
     return f"{state.phase}{why}"
 
 

@@ -26,7 +26,8 @@ def status_on(target: str, words: Sequence[str], as_json: bool) -> int:
     from launcher.ssh.states import states
 
     profile = box(target)
-    found = [one for one in states(profile, None) if not words or one.run.startswith(tuple(words))]
+    every = sorted(states(profile, None), key=lambda one: one.run, reverse=True)  # newest first
+    found = [one for one in every if not words or one.run.startswith(tuple(words))]
     if lost := [word for word in words if not any(one.run.startswith(word) for one in found)]:
         raise UsageError(f"{target} has no run that begins with `{lost[0]}`", hint="leave it out: all are shown then")
     if as_json:
