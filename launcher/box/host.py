@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from launcher.records import Record
     from launcher.target.local import LocalProcess
 
+FLUSH_S = 7 * 86400.0  # so long a runner waits for its store: credentials that ended may be brought days later
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +64,7 @@ class Host:
         if number is not None and number >= self.order.attempt:
             process = self.ready.left(number, self.tell.state.gpus)
             if process is not None:
-                log.info("attempt %d lives: it is looked after again", number)
+                log.info("attempt %d left a container: it is looked after again", number)
                 return self.looked_after(number, process)
         self.ready.free()
         record = self.past.until(self.past.record)
@@ -134,7 +135,7 @@ class Host:
     def ended(self, number: int, process: LocalProcess, ending: Ending) -> Verdict:
         """Return what follows when a container is gone, or its engine stopped answering while it may go on."""
         if ending.lost and (again := self.ready.left(number, self.tell.state.gpus)) is not None:
-            log.info("attempt %d lives still: it is looked after again", number)
+            log.info("the engine has the container of attempt %d still: it is looked after again", number)
             return self.looked_after(number, again)
         seen = Seen(asked=self.asked.why, memory=self.killed(), tries=2)
         return self.settle(number, f"its container ended: {ending}", seen, process)
@@ -171,7 +172,7 @@ class Host:
             origins=dict(self.order.origins),
             requeue=self.job.restart,
             host=facts_of(self.order, self.tell.state.node),
-            times=times(self.order.profile.warn_s),
+            times=times(self.order.profile.warn_s) | ({"flush_s": FLUSH_S} if self.order.ship == "direct" else {}),
         )
 
 

@@ -36,13 +36,17 @@ esac
 """
 HOOK = """#!/usr/bin/python3 -IS
 # nvidia-container-runtime-hook prestart: shows a container the GPUs that its environment names, as NVIDIA's does.
-import json, os, shutil, sys
+import json, os, shutil, subprocess, sys
 state = json.load(sys.stdin)
 with open(state["bundle"] + "/config.json") as stream:
     config = json.load(stream)
 env = dict(one.split("=", 1) for one in config["process"]["env"])
 names = env.get("NVIDIA_VISIBLE_DEVICES", "void").split(",")
-local = config["root"]["path"] + "/usr/local"
+root = config["root"]["path"]
+if names != ["void"]:
+    node = ["mknod", "-m", "666", f"{root}/dev/nvidiactl", "c", "4", "9"]  # runc(8): the mounts are made, no pivot yet
+    subprocess.run(["nsenter", "-t", str(state["pid"]), "-m", *node], check=True)
+local = f"{root}/usr/local"
 for folder in ("bin", "share"):
     os.makedirs(f"{local}/{folder}", exist_ok=True)
 shutil.copy("/usr/local/bin/nvidia-smi", f"{local}/bin/nvidia-smi")
