@@ -1,5 +1,5 @@
 """Run the benchmarks and print tables of ratios: `python -m benchmarks [start] [lock] [runner] [steps]
-[environments] [push] [containers] [files]`; and `python -m benchmarks transfers|listing|slurm [its own options]`.
+[environments] [push] [containers] [files]`; and `python -m benchmarks transfers|listing|slurm|boxes [its own options]`.
 
 Needs root for a Docker engine of its own, and docker.io, docker-registry, mmdebstrap,
 dpkg-dev. Nothing else should run beside it.
@@ -114,7 +114,7 @@ PARTS = {
     "containers": containers,
     "files": files,
 }
-OTHERS = ("transfers", "listing", "slurm")  # need no Docker, and take options of their own
+OTHERS = ("transfers", "listing", "slurm", "boxes")  # need no Docker, and take options of their own
 
 
 def main(chosen: list[str]) -> None:

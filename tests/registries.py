@@ -24,14 +24,15 @@ CONFIG = """
 version: 0.1
 log: {{level: warn}}
 storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
-http: {{addr: "127.0.0.1:{port}", secret: for-tests}}
+http: {{addr: "{address}:{port}", secret: for-tests}}
 {auth}
 """
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, *, login: bool = False) -> Iterator[str]:
-    """Run docker-registry on a port of loopback until the end of the block; give "127.0.0.1:PORT"."""
+def docker_registry(folder: Path, *, login: bool = False, address: str = "127.0.0.1") -> Iterator[str]:
+    """Run docker-registry on a port of loopback, or of another address of this machine's, until the end of the block;
+    give "ADDRESS:PORT"."""
     if not shutil.which("docker-registry"):
         pytest.skip("needs docker-registry (Debian: docker-registry)")
     port = free_port()
@@ -39,14 +40,14 @@ def docker_registry(folder: Path, *, login: bool = False) -> Iterator[str]:
     if login:
         (folder / "htpasswd").write_text(HTPASSWD)
         auth = f"auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}"
-    (folder / "registry.yml").write_text(CONFIG.format(folder=folder, port=port, auth=auth))
+    (folder / "registry.yml").write_text(CONFIG.format(folder=folder, address=address, port=port, auth=auth))
     with (folder / "log").open("wb") as log:
         args = ["docker-registry", "serve", str(folder / "registry.yml")]
         env = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
         server = subprocess.Popen(args, stdout=log, stderr=log, env=env, start_new_session=True)
     try:
-        wait_for(f"127.0.0.1:{port}", server, folder / "log")
-        yield f"127.0.0.1:{port}"
+        wait_for(f"{address}:{port}", server, folder / "log")
+        yield f"{address}:{port}"
     finally:
         server.terminate()
         server.wait(20)
