@@ -228,6 +228,27 @@ def test_one_that_is_renamed_over_all_the_time_is_taken_all_the_same(bench: Benc
     assert not list((bench.folder / "spool" / "held").iterdir())
 
 
+def test_one_that_is_renamed_over_while_it_is_looked_at_is_taken_as_it_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many processes run, to look at who has it open takes longer than a command needs for the next one."""
+    watch = Watch(str(tmp_path), 100.0, 100.0, {})
+
+    def save(text: str, renamed: bool = True) -> None:
+        place = tmp_path / ("last.tmp" if renamed else "last")
+        if not renamed:
+            (tmp_path / "last").rename(tmp_path / "old.tmp")  # so that it is another file
+        place.write_text(text)
+        place.rename(tmp_path / "last")
+
+    save("one")
+    for text, renamed in (("two", True), ("three", False)):
+        monkeypatch.setattr(watch, "open_for_writing", lambda _, t=text, r=renamed: save(t, r))
+        [(name, sign)] = watch.finished(1.0, False)
+        assert name == "last"
+        assert (sign == signature(str(tmp_path), "last")) == renamed, "what was not renamed into its place waits"
+
+
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(3)", "os._exit(137)"])
 def test_what_was_perhaps_being_written_when_the_command_was_cut_off_is_not_taken(bench: Bench, end: str) -> None:
     script = FOLDER + (

@@ -113,7 +113,7 @@ def test_a_store_that_stays_full_ends_the_wait_in_time(bench: Bench, small: Path
 
 def test_a_store_that_cannot_be_opened_ends_the_wait_in_time(bench: Bench) -> None:
     (bench.root / "file").write_text("")
-    done = bench.go(["sh", "-c", "echo fine; exit 6"], store=f"file://{bench.root}/file", times={"flush_s": 1.0})
+    done = bench.go(["sh", "-c", "echo fine; exit 6"], store=f"file://{bench.root}/file", times={"flush_s": 4.0})
     assert (done.returncode, done.stdout) == (6, b"fine\n")
     assert b"the store does not take" in done.stderr
     assert b"are not in the store" in done.stderr

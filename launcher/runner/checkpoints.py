@@ -81,8 +81,17 @@ class Watch:
             quiet_s = 0.0 if replaced else self.quiet_time(name, sign)
             quiet = final or (now - self.seen[name][1] >= quiet_s and not self.open_for_writing(name))
             if quiet and not half(os.path.join(self.folder, name)):
-                found.append((name, sign))
+                found.append((name, self.renamed_over(name, sign)))
         return found
+
+    def renamed_over(self, name: str, sign: Signature) -> Signature:
+        """Return the signature of what was renamed over a finished one while that was looked at, else the one given.
+
+        To look for who has it open takes long where many processes run; a command that saves often would always be
+        faster. What the kernel says was renamed into its place, and not written to since, is whole as well.
+        """
+        later = signature(self.folder, name)
+        return later if replaces(later, sign) and name in self.renames.hear() else sign
 
     def half_ones(self) -> list[str]:
         """Return what is new and, by its own format, was never written to its end."""
