@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from launcher import records
-from launcher.box import state
 from launcher.cache import Cache
 from launcher.image.oci import Image
 from launcher.store import keys
@@ -218,4 +217,5 @@ def test_a_broken_image_is_told(run: Make) -> None:
     found = one.over()
     assert (found.phase, found.code) == ("ended", 69)
     assert "image" in found.why
-    assert (state.STATE, found.alive) == ("state.json", False)
+    assert (one.record.state, decisions(one.record)) == ("killed", ["failed"])
+    assert "image" in str(one.record.reason)

@@ -17,7 +17,7 @@ from launcher.box.host import Host
 from launcher.box.model import Order
 from launcher.box.output import NAME, Writer
 from launcher.box.telling import Teller
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, StoreError
 from launcher.node.reach import times
 from launcher.node.stopping import Stopped, end_now
 
@@ -87,7 +87,8 @@ def outcome(host: Host, asked: Asked) -> Verdict:
         log.error("%s", e)
         if asked.why == "cancelled":
             return host.past.cancel()
-        return Verdict(decision="failed", cause="refused", why=e.problems[0].message, code=e.exit_code)
+        found = Verdict(decision="failed", cause="refused", why=e.problems[0].message, code=e.exit_code)
+        return found if isinstance(e, StoreError) else host.past.close(found)
     except Exception as e:  # told, and never taken for the command's own end
         log.exception("a bug in launcher")
         return Verdict(decision="failed", cause="bug", why=f"a bug in launcher: {e!r}", code=BUG)

@@ -121,17 +121,24 @@ class Past:
         with contextlib.suppress(LauncherError):  # the state says it too
             self.after(lambda: records.parted(self.store, self.run, number, facts))
 
-    def cancel(self) -> Verdict:
-        """Write that the run was cancelled, where nothing of it runs any more; return that."""
-        found = Verdict(decision="cancelled", cause="cancelled", why="it was cancelled", code=deciding.STOPPED)
+    def close(self, found: Verdict) -> Verdict:
+        """Write what came of the run where nothing of it runs any more, and nobody has written that; return it.
+
+        A store that can't be told changes nothing: the state on the box says it too.
+        """
         try:
             record = self.after(self.record)
             last = record.attempts[-1] if record and record.attempts else None
             if record is not None and record.state == "succeeded":
-                return Verdict(decision="done", why="it had succeeded before it was cancelled")
+                return Verdict(decision="done", why="it had succeeded before")
             if last is not None and self.is_mine(last):
                 self.after(lambda: self.ended(last.attempt, found.why))
                 self.part(last.attempt, found)
         except StoreError as e:
             log.warning("the store was not told: %s", e.problems[0].message)
         return found
+
+    def cancel(self) -> Verdict:
+        """Write that the run was cancelled, where nothing of it runs any more; return that."""
+        why = "it was cancelled"
+        return self.close(Verdict(decision="cancelled", cause="cancelled", why=why, code=deciding.STOPPED))
