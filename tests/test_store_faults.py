@@ -171,7 +171,7 @@ def test_a_connection_that_breaks_or_stalls(s3: ObjectStore, monkeypatch: pytest
         began = time.monotonic()
         error = refused(lambda: at(f"http://127.0.0.1:{silent.getsockname()[1]}").get("a"))
         assert type(error) is UnreachableError and "in time" in str(error)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
 
 
 def test_a_certificate_that_nobody_knows(s3: ObjectStore, certificate: Certificate) -> None:

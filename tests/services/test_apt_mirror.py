@@ -132,6 +132,7 @@ def test_the_suites_python(suite: str, cache: Cache) -> None:
     assert ours(cache, suite, (), python=found.python.rpartition(".")[0]) == found
 
 
+@pytest.mark.alone
 def test_a_warm_resolution_is_quick(cache: Cache) -> None:
     ours(cache, "bookworm", TOOLS)
     times = []
