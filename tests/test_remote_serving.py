@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import json
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +27,10 @@ from launcher.progress import SILENT, SilentTask
 from launcher.remote.arriving import Arriving, Source, Traffic
 from launcher.remote.engine import Known, same, shared
 from launcher.remote.host import LostWayError, no_way, parse
+from launcher.remote.looking import look, peek
 from launcher.remote.persistence import Counting, through_cuts
 from launcher.remote.serving import PIECES, Registry, offer, serving
+from launcher.remote.wire import image_json
 from tests.rootfs import image as image_of
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -265,3 +272,36 @@ def test_what_gets_through_renews_patience() -> None:
 
     assert through_cuts(work, counted, lambda: counted.moved, patience_s=0.12, pause_s=0) == "there"
     assert tries[-1] - tries[0] > 0.12
+
+
+def test_an_engine_is_asked_by_its_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Image) -> None:
+    told = {"Id": f"sha256:{image.id}", "RootFS": {"Layers": image.diff_ids}, "RepoTags": [image.tag], "Config": {}}
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine")
+    assert peek(image.tag) is None, "nobody answers"
+    with engine(tmp_path / "engine", {f"/images/{image.tag}/json": told}):
+        assert peek("other:1") is None
+        assert look({"runtime": "docker", "image": json.loads(json.dumps(image_json(image)))}) == {"there": True}
+        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+        assert peek(image.tag) is None
+
+
+@contextmanager
+def engine(path: Path, answers: dict[str, object]) -> Iterator[None]:
+    class Engine(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path in answers else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers.get(self.path, {})).encode())
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    class Server(socketserver.UnixStreamServer):
+        def get_request(self) -> tuple[Any, Any]:
+            return self.socket.accept()[0], ("engine", 0)
+
+    with Server(str(path), Engine) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

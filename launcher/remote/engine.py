@@ -35,6 +35,16 @@ class Known:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def known(told: Mapping[str, Any]) -> Known:
+    """Read what `inspect` tells, of Docker and Podman alike."""
+    return Known(
+        id=told["Id"],
+        layers=tuple((told.get("RootFS") or {}).get("Layers") or ()),
+        names=(*(told.get("RepoTags") or ()), *(told.get("RepoDigests") or ())),
+        settings=told.get("Config") or {},
+    )
+
+
 class Engine(Protocol):
     """A container engine. All raise TargetError when it doesn't answer, or refuses."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from launcher.errors import DiskFullError, TargetError
-from launcher.remote.engine import START, Known
+from launcher.remote.engine import START, Known, known
 
 T = TypeVar("T")
 LONG_S = 86400  # a big layer is unpacked in silence
@@ -62,15 +62,6 @@ class DockerEngine:
 
         with suppress(ImageNotFound):
             answered(lambda: self.client.api.remove_image(name, noprune=False))
-
-
-def known(told: dict[str, Any]) -> Known:
-    return Known(
-        id=told["Id"],
-        layers=tuple((told.get("RootFS") or {}).get("Layers") or ()),
-        names=(*(told.get("RepoTags") or ()), *(told.get("RepoDigests") or ())),
-        settings=told.get("Config") or {},
-    )
 
 
 def checked(said: Iterable[Any]) -> None:

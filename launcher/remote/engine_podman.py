@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.errors import DiskFullError, ProcessError, TargetError
 from launcher.process import pipe, run
-from launcher.remote.engine import Known
+from launcher.remote.engine import Known, known
 
 NO_ROOM = "no space left on device"
 
@@ -58,15 +58,6 @@ class PodmanEngine:
             for other in found.names:
                 if name.partition("@")[0] in other:
                     run(["podman", "untag", found.id, other], check=False)
-
-
-def known(told: dict[str, Any]) -> Known:
-    return Known(
-        id=told["Id"],
-        layers=tuple((told.get("RootFS") or {}).get("Layers") or ()),
-        names=(*(told.get("RepoTags") or ()), *(told.get("RepoDigests") or ())),
-        settings=told.get("Config") or {},
-    )
 
 
 def ask(*words: str) -> bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from launcher.profiles.model import Profile
     from launcher.remote.model import Shell
 
-TAKING = "launcher.remote.taking"
+LOOKING = "launcher.remote.looking"
 LOOK_S = 300
 
 
@@ -39,11 +39,11 @@ class Box:
     image: Image
 
     def ask(self, function: str, timeout_s: float | None = None, **more: Any) -> Any:
-        from launcher.remote.taking import image_json
+        from launcher.remote.wire import image_json
 
         told = {"runtime": self.profile.runtime, "shared": self.shared, "image": image_json(self.image), **more}
         setup = self.profile.setup
-        return call(self.shell, self.tools, function, told, setup=setup, module=TAKING, timeout_s=timeout_s)
+        return call(self.shell, self.tools, function, told, setup=setup, module=LOOKING, timeout_s=timeout_s)
 
 
 def deliver(shell: Shell, profile: Profile, tools: str, image: Image, cache: Cache, progress: Progress = SILENT) -> str:

@@ -1,4 +1,4 @@
-"""A box's side of bringing an image to its engine: functions that launcher.remote.agent calls.
+"""A box's side of bringing an image to its engine: what launcher.remote.looking answers with.
 
 The engine pulls from a registry that serves for as long as this runs, on the box's own loopback. Layers that it asks
 for come from the client through a forwarded port (launcher.remote.arriving), or were sent as files before. An engine
@@ -8,7 +8,6 @@ that lives in a network of its own, and so finds no registry, is given an archiv
 from __future__ import annotations
 
 import fcntl
-import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,27 +19,17 @@ from typing import Any
 from launcher.digest import sha256_bytes
 from launcher.errors import DiskFullError, LauncherError, TargetError
 from launcher.image.archive import docker_manifest
-from launcher.image.oci import Image, Layer
+from launcher.image.oci import Image
 from launcher.profiles.places import Places
 from launcher.remote.arriving import Arriving, Source, Traffic
 from launcher.remote.engine import OURS, Engine, Standing, engine_of, standing
 from launcher.remote.serving import Blob, BytesBlob, Offer, serving
+from launcher.remote.wire import image_from
 
 MARK = "taking-"
 BLOCK = 512
 PULLS = 3
 Told = Mapping[str, Any]
-
-
-def image_json(image: Image) -> dict[str, Any]:
-    """Write down what a box has to know of an image to take it."""
-    layers = [{"diff_id": x.diff_id, "size": x.size, "name": x.name} for x in image.layers]
-    return {"id": image.id, "config": image.config.decode(), "manifest": image.manifest.decode(), "layers": layers}
-
-
-def image_from(told: Told) -> Image:
-    layers = tuple(Layer(**one, rank=0, listing="", path=Path("/")) for one in told["layers"])
-    return Image(id=told["id"], config=told["config"].encode(), manifest=told["manifest"].encode(), layers=layers)
 
 
 def look(told: Told) -> dict[str, Any]:
@@ -217,12 +206,3 @@ def is_free(place: Path) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
-
-
-FUNCTIONS = {"look": look, "take": take}
-
-if __name__ == "__main__":
-    from launcher.remote.agent import serve
-
-    serve(FUNCTIONS)
-    os._exit(0)  # threads that wait for an engine or for layers would hold it up

@@ -244,7 +244,7 @@ def test_nobody_else_reads_along(box: Box, way: Way, cache: Cache) -> None:
     finally:
         thread.join()
         box.line()
-    assert any("launcher.remote.taking" in line for line in seen)
+    assert any("launcher.remote.looking" in line for line in seen)
     assert not [line for line in seen if re.search(r"127\.0\.0\.1:\d+|[0-9a-f]{64}@", line)]
 
 
