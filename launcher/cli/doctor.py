@@ -79,7 +79,7 @@ def examined(
     from launcher.profiles.fit_nodes import counted
 
     with contextlib.closing(remote.open(profile)) as shell:
-        if profile.host is not None and (profile.kind == "ssh" or host_keys):
+        if profile.host is not None:
             from launcher.remote.hostkeys import introduce
 
             introduce(shell, decide, host_keys)

@@ -107,7 +107,7 @@ def refuse_others(said: Mapping[str, object], kind: str) -> None:
     """Raise UsageError that tells of every option that targets of this kind don't have."""
     from launcher.profiles.keys import CALLED
 
-    own = (*SAID[kind], *(["template"] if kind == "slurm" else ["host-key"]))
+    own = (*SAID[kind], "host-key", *(["template"] if kind == "slurm" else []))
     names = ", ".join(f"--{key}" for key in own)
     wrong = [key for key, value in said.items() if value and key not in own]
     hints = (
