@@ -161,6 +161,8 @@ class Taking:
         if rank != self.rank:
             self.flush()
             self.rank = rank
+        if self.foreign:  # the next round is told of it, and sends what is ours
+            return
         if self.bar is not None and rank != HEARTBEAT:
             self.bar.advance(len(payload))
         self.bytes += len(payload)
@@ -181,15 +183,10 @@ class Taking:
 
     def wanted(self, key: str, data: bytes) -> bool:
         """Tell whether an object may be written now: what it names has to be there."""
-        if self.attempt_is_foreign(key):
-            return False
         if self.rank == MANIFEST and (missing := self.known.missing(key, data)):
             self.trouble = self.trouble or f"{key} names {missing}, which did not come"
             return False
         return not (self.rank in (EVENT, RECORD) and self.trouble)
-
-    def attempt_is_foreign(self, key: str) -> bool:
-        return bool(self.foreign) and self.rank != CONTENT  # contents alone say nothing
 
     def flush(self) -> None:
         """Write what waits: the gate one by one, all else many at once."""
