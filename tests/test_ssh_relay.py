@@ -359,6 +359,7 @@ def test_two_boxes_that_went_on_by_themselves_never_mix(box: Box, real: Store, t
         one.queue(2)
         one.event(2, "started", host=str(number))
         one.claim(2)
+        one.store.put(keys.log(RUN, 2, number), f"of {number}".encode())
         one.checkpoint(2, 0, [1000 + number])
         one.event(2, "ended", code=number)
         one.queue(3)
@@ -379,9 +380,7 @@ def test_two_boxes_that_went_on_by_themselves_never_mix(box: Box, real: Store, t
     early.known.keys = {"job.json", "events/0001/00000000.json"}
     early.known.queued = {1: sha256_bytes(real.get(keys.event(RUN, 1, 0)))}
     assert early.round(other.door(tools)).foreign == 2
-    assert {key: data for key, data in contents(real).items() if "/blobs/" not in key} == {
-        key: data for key, data in before.items() if "/blobs/" not in key
-    }
+    assert contents(real) == before
 
 
 class Hearing:
@@ -470,5 +469,5 @@ def test_a_line_of_output_comes_at_once(box: Box, tools: Path, tmp_path: Path, m
 def test_a_run_that_is_not_there_is_said_at_once(box: Box, tools: Path) -> None:
     shutil.rmtree(box.run)
     arguments: dict[str, Any] = {"output": lambda *_: None, "tell": lambda _: None, "shell": Here()}
-    with pytest.raises(TargetError, match="order"):
+    with pytest.raises(TargetError, match="no run|no order"):
         follow(box.profile, RUN, tools=str(tools), opened=None, **arguments)
