@@ -469,5 +469,5 @@ def test_a_line_of_output_comes_at_once(box: Box, tools: Path, tmp_path: Path, m
 def test_a_run_that_is_not_there_is_said_at_once(box: Box, tools: Path) -> None:
     shutil.rmtree(box.run)
     arguments: dict[str, Any] = {"output": lambda *_: None, "tell": lambda _: None, "shell": Here()}
-    with pytest.raises(TargetError, match="no run|no order"):
+    with pytest.raises(TargetError, match=r"no run|no order"):
         follow(box.profile, RUN, tools=str(tools), opened=None, **arguments)
