@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LABEL = "launcher.run"
 TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # an engine's own default forbids to execute there
 ANSWER_S = 10
+STOP_S = 120  # between the SIGTERM of an engine that stops and its SIGKILL; the runner has limits of its own
+GUARDED = ("read_only", "cap_drop", "security_opt")
+OF_HOST = (*GUARDED, "mounts", "tmpfs", "shm_size", "init", "network_mode", "device_requests")
+"""What of the words below belongs to the engine's HostConfig."""
 
 
 class Docker:
@@ -132,6 +136,17 @@ def options(container: Container, cdi: Iterable[str] = ()) -> dict[str, Any]:
     }
 
 
+def create(client: DockerClient, tag: str, container: Container, cdi: Iterable[str] = ()) -> Any:
+    """Create the container. By the SDK's lower part, as the upper one knows no `stop_timeout`: an engine that stops
+    would leave ten seconds for a last checkpoint."""
+    api: Any = client.api
+    told = options(container, cdi)
+    of_host = {name: told.pop(name) for name in OF_HOST}
+    host = api.create_host_config(**of_host)
+    made = api.create_container(tag, list(container.argv[1:]), **told, host_config=host, stop_timeout=STOP_S)
+    return client.containers.get(made["Id"])
+
+
 def name_of(run: str) -> str:
     return f"launcher-{run}"
 
@@ -158,7 +173,7 @@ class DockerProcess:
     def __init__(self, client: DockerClient, tag: str, container: Container) -> None:
         self.client = client
         cdi = cdi_devices(client) if container.gpus else []
-        self.container: Any = client.containers.create(tag, list(container.argv[1:]), **options(container, cdi))
+        self.container: Any = create(client, tag, container, cdi)
         try:
             wanted = {"stream": 1, "stdout": 1, "stderr": 1}
             self.socket: Any = client.api.attach_socket(str(self.container.id), wanted)
