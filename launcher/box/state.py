@@ -37,6 +37,9 @@ def order(run: Path) -> Order:
     """Read the order in a run's folder. Raises TargetError when it is none, or was written by a newer launcher."""
     try:
         return order_from(json.loads((run / ORDER).read_bytes()))
+    except FileNotFoundError as e:
+        hint = f"it did not begin there, or was removed: `launcher resume {run.name} --on TARGET` begins it"
+        raise TargetError(f"there is no run {run.name} on {os.uname().nodename}", hint=hint) from e
     except (OSError, KeyError, TypeError, ValueError) as e:
         raise TargetError(f"{run / ORDER} is no order: {e}", hint="launch again") from e
 

@@ -25,6 +25,7 @@ class Ended:
     target: str
     state: State | None = None
     complaint: str = ""
+    rest: str = ""  # what follows of a complaint
 
     def facts(self) -> dict[str, Any]:
         state = self.state.to_json() if self.state else None
@@ -35,7 +36,7 @@ class Ended:
 
         if self.state is None:
             click.echo(f"warning: {self.complaint}", err=True)
-            print_text(f"{self.run}: nothing is known of it now; the same again when {self.target} answers")
+            print_text(f"{self.run}: {self.rest}")
         elif self.state.phase == "ended":
             print_text(f"{self.run}: was over already: {phase(self.state)}")
         elif self.state.phase == "cancelled":
@@ -77,9 +78,13 @@ def on_one(found: Sequence[Found]) -> list[Ended]:
         states = {one.run: one for one in cancel(profile, runs)}
     except LauncherError as e:
         why = f"{profile.name} can't be asked: {e.problems[0].message}; what runs there runs on until then"
-        return [Ended(run=run, target=profile.name, complaint=why) for run in runs]
-    lost = f"{profile.name} knows nothing of it"
-    return [
-        Ended(run=run, target=profile.name, state=states.get(run), complaint="" if run in states else f"{run}: {lost}")
-        for run in runs
-    ]
+        rest = f"nothing is known of it now; the same again when {profile.name} answers"
+        return [Ended(run=run, target=profile.name, complaint=why, rest=rest) for run in runs]
+    return [told(run, profile.name, states.get(run)) for run in runs]
+
+
+def told(run: str, target: str, state: State | None) -> Ended:
+    if state is not None:
+        return Ended(run=run, target=target, state=state)
+    rest = "nothing of it is there to be ended: it has not begun, or was removed"
+    return Ended(run=run, target=target, complaint=f"{target} knows nothing of {run}", rest=rest)
