@@ -7,7 +7,6 @@ the machine of the tests at `box.site.host_address`, and nothing else. `python -
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import shutil
@@ -23,11 +22,11 @@ import pytest
 
 from tests.box import disk, gpus, machine, network
 from tests.box.engine import Engine, forget_network
-from tests.box.model import PLACE, USERS, Parts, Site
-from tests.box.processes import BoxError, call, end, identity, living, recorded, waited
+from tests.box.model import USERS, Parts, Site
+from tests.box.processes import BoxError, recorded, waited
+from tests.box.sites import chosen, down
 
 NEEDS = ("sshd", "ip", "tini", "nsenter", "unshare")
-NUMBERS = range(1, 250)
 H100 = "NVIDIA H100 80GB HBM3"
 HOST = """Host {alias}
     HostName {address}
@@ -244,46 +243,6 @@ def boxes() -> Iterator[Boxes]:
     """Make boxes: each costs some seconds, and runs until the session ends."""
     with started() as made:
         yield made
-
-
-def chosen() -> Site:
-    """Choose a number that is not in use; what owners left who have died is removed."""
-    with Path(PLACE.format("lock")).open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        for left in Path("/tmp").glob(PLACE.format("*-gone-*").rpartition("/")[2]):
-            if not Path("/proc", left.name.rpartition("-")[2]).exists():
-                shutil.rmtree(left, ignore_errors=True)
-        for number in NUMBERS:
-            site = Site(number=number)
-            if site.home.exists() and owner(site) is None:
-                down(site)
-            if not site.home.exists():
-                site.home.mkdir()
-                (site.home / "owner").write_text(identity(os.getpid()))
-                return site
-    raise BoxError("there are too many boxes")
-
-
-def owner(site: Site) -> int | None:
-    try:
-        return living((site.home / "owner").read_text())  # type: ignore[no-any-return]
-    except (OSError, ValueError):
-        return None
-
-
-def down(site: Site) -> None:
-    """End all boxes of a site: processes by their recorded ids, then network, mounts, control groups and disks."""
-    for home in sorted(site.home.glob("[0-9]*")):
-        box = Parts(site=site, k=int(home.name), name="")
-        machine.off(box)
-        found = [pid for path in sorted((home / "run").glob("*")) if (pid := recorded(path)) is not None]
-        end(found, number=signal.SIGKILL) if found else None
-        call("umount", "-l", str(box.disk), check=False)
-    network.down(site)
-    machine.remove_groups(site)
-    gone = site.home.rename(f"{site.home}-gone-{os.getpid()}")  # somebody else may have the number from now on
-    shutil.rmtree(gone, ignore_errors=True)
-    assert not gone.exists(), f"{gone} can't be removed"
 
 
 def main(words: Sequence[str]) -> None:
