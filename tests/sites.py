@@ -130,6 +130,7 @@ class Wish:
     points: int = 1
     pack: int = 1
     retries: int = 0
+    restart: bool = True
     outputs: tuple[str, ...] = ("**",)
     resources: Resources = field(default_factory=Resources)
     argv: tuple[str, ...] = ("python3", "train.py")
@@ -182,6 +183,7 @@ def plan_of(wish: Wish, image: Image, code: str, folder: Path) -> Plan:
         params={"n": 0},
         sweep=Sweep(grid={"n": tuple(range(wish.points))}, pack=wish.pack),
         retries=wish.retries,
+        restart=wish.restart,
         resources=wish.resources,
         outputs=wish.outputs,
         file=folder / "experiment.yaml",

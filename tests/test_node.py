@@ -252,6 +252,17 @@ def test_a_refused_requeue_is_held_and_said(site: Make) -> None:
     assert decisions(one.record()) == ["hold"]
 
 
+def test_what_must_not_restart_is_held(site: Make) -> None:
+    one = site(Wish(script=WAITING, restart=False))
+    process = one.start()
+    until(process, b"going")
+    process.send_signal(signal.SIGUSR2)
+    process.communicate(timeout=60)
+    assert not one.requeued
+    assert "`restart: false`" in one.told()["why"]
+    assert decisions(one.record()) == ["hold"]
+
+
 def test_points_that_are_packed_run_at_once_and_go_on_together(site: Make) -> None:
     script = (
         "import os, sys, time\n"

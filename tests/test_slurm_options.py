@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,3 +125,8 @@ def test_the_command_line_counts_more_than_the_profile() -> None:
 
 def test_a_site_without_requeue_is_not_asked_for_it() -> None:
     assert found(Profile(name="lab", requeue=False))["additional_parameters"] == {"no-requeue": True}
+
+
+def test_a_run_that_must_not_restart_is_not_requeued() -> None:
+    asked = options(replace(job(), restart=False), SITE, Asked(), pack=1)
+    assert asked["additional_parameters"] == {"no-requeue": True}

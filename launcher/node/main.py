@@ -131,6 +131,7 @@ def finish(order: Order, file: Path, here: Task, outcome: Outcome, job: Job) -> 
     place = told.path(order, here)
     if outcome.decision == "requeue" and not (order.profile.requeue and job.restart):
         outcome = held(outcome, "the spec says `restart: false`" if not job.restart else "this site has no requeue")
+        tell_held(order, outcome)
     told.tell(place, outcome, here)
     if outcome.decision == "requeue":
         stopping.ignore_all()
