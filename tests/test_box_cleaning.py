@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from launcher.box import agent, cleaning, credentials, engine_images, state
 from launcher.box.model import Order, State
+from launcher.cli import clean, invoke
 from launcher.errors import TargetError
 from launcher.node import order as orders
 from launcher.node.clearing import size_of
@@ -260,3 +263,59 @@ def test_a_living_run_keeps_what_it_has_unpacked(box: Folder) -> None:
     assert cleaning.look(state.folder(str(box.shared), "going")).busy
     box.clean(older_s=0.0)
     assert box.names() == every("a") | {"jobs goin"}
+
+
+class Agent:
+    """A box that has one run of which it can't tell whether all of it is in the store."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def __call__(self, argument: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(argument)
+        found = [{"kind": "layers", "name": "a", "bytes": 3_000_000}, {"kind": "engine", "name": "b", "bytes": 1}]
+        unsure = [] if argument.get("complete") else ["some-run"]
+        return {"found": found, "removed": found[:1] if argument["delete"] else [], "unsure": unsure}
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "store"))
+    assert invoke(["target", "add", "box", "--ssh", "box.example.org", "--no-doctor"]) == 0
+    agent = Agent()
+    monkeypatch.setattr(clean, "way", lambda profile: contextlib.nullcontext(agent))
+    return agent
+
+
+def test_a_dry_run_asks_once_and_removes_nothing(asked: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert invoke(["target", "clean", "box", "--dry-run", "--older", "12h"]) == 0
+    said = capsys.readouterr().out
+    [question] = asked.asked
+    assert (question["older_s"], question["delete"]) == (43200.0, False)
+    assert "layers" in said and "would free" in said and "some-run" in said and "launcher pull" in said
+
+
+def test_runs_that_the_store_has_whole_are_told_to_the_box(
+    asked: Agent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clean, "whole", lambda place, runs: list(runs))
+    capsys.readouterr()
+    assert invoke(["target", "clean", "box", "--all", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one.get("complete") for one in asked.asked] == [None, ["some-run"]]
+    assert asked.asked[-1]["delete"] and asked.asked[-1]["older_s"] == 0
+    assert (told["bytes"], told["unsure"]) == (3_000_000, [])
+    assert invoke(["target", "clean", "box"]) == 0
+    assert "1 of them could not be removed" in capsys.readouterr().out
+
+
+def test_a_span_that_is_none_is_refused(asked: Agent) -> None:
+    assert invoke(["target", "clean", "box", "--older", "soon"]) == 2 and not asked.asked
+
+
+def test_a_run_that_the_store_doesn_t_know_is_not_whole(tmp_path: Path) -> None:
+    assert clean.whole(str(tmp_path / "nowhere"), ["some-run"]) == []
+    (tmp_path / "store").mkdir()
+    assert clean.whole(str(tmp_path / "store"), ["some-run"]) == []

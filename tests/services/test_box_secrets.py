@@ -293,6 +293,7 @@ def test_what_nobody_needs_is_freed_and_what_is_here_alone_stays(box: Box, share
     images = box.exec(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).stdout.decode().split()
     assert images == ["somebody:else"]
     assert not box.exec(["docker", "ps", "-aq"]).stdout
-    assert person.json("target", "clean", box.name, "--all")["bytes"] == 0
+    again = person.json("target", "clean", box.name, "--all")["found"]
+    assert {one["kind"] for one in again} <= {"tools"}, "this launcher may be another one by now"
     with on_it(person, box, spec, "-p", f"start={next(NUMBERS)}") as client:
         assert client.ended() == 0, client.said
