@@ -114,7 +114,8 @@ def test_letting_go_leaves_it_alone_and_attach_comes_back(renter: Renter, box: B
         client.interrupt()
         assert client.ended(60) == 130, client.said
     assert f"{run} goes on on {box.name}; `launcher attach {run}" in client.said
-    assert renter.json("status", run, codes=(3,))[0]["state"] == "running"
+    [there] = renter.json("status", "--on", box.name, run)
+    assert there["phase"] == "running" or there["code"] == 0, there  # who looks may be late, and it is over
     back = Client(renter, "attach", run)
     assert back.ended() == 0, back.said
     assert [line for line in back.lines if line.startswith("step ")] == [f"step {k}" for k in range(1, 15)]
@@ -188,7 +189,7 @@ def test_a_box_that_does_not_answer_is_unknown_and_nothing_is_ended(renter: Rent
 
 
 def test_cancel_ends_it_and_resume_takes_it_up(renter: Renter, box: Box) -> None:
-    spec, start = chain(renter, "cancelled", steps=12)
+    spec, start = chain(renter, "cancelled", steps=40)
     with on_it(renter, box, spec) as client:
         run = client.run()
         client.wait_for("step 3")
@@ -197,7 +198,7 @@ def test_cancel_ends_it_and_resume_takes_it_up(renter: Renter, box: Box) -> None
     assert renter.state(run) == "killed"
     assert not box.engine.docker("ps", "-q").split()
     renter.call("resume", run)
-    found = judge(renter, run, start, 12)
+    found = judge(renter, run, start, 40)
     assert len(found.attempts) == 2 and found.attempts[1].restored
 
 
