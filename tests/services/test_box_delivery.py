@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
-from launcher.errors import TargetError
+from launcher.errors import IntegrityError, TargetError
 from launcher.image.oci import Image
 from launcher.image.tree import Bytes, Entry
 from launcher.profiles.model import Profile
+from launcher.remote.arriving import SILENCE_S
 from launcher.remote.delivery import prepare
 from launcher.remote.engines import deliver
 from launcher.remote.fabric import Fabric
@@ -282,3 +283,42 @@ def test_podman_pulls_too(boxes: Boxes, cache: Cache, tmp_path: Path, monkeypatc
     told = box.exec(["podman", "image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"]).stdout.decode().split()
     assert sorted(told) == sorted(f"localhost/{one.tag}" for one in (first, second))
     assert list((box.root / "root/.launcher/tmp").iterdir()) == []
+
+
+def test_a_cable_that_is_pulled_for_a_while(box: Box, way: Way, cache: Cache) -> None:
+    """Nobody is told of it: what is silent for too long is given up, and gone on with over whatever way there is."""
+    image = made(cache, 6, 2, seed=14)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    box.line(rate_mbit=40)
+
+    def pull() -> None:
+        time.sleep(1.5)
+        box.cut()
+        time.sleep(SILENCE_S + 3)
+        box.join()
+
+    pulling = threading.Thread(target=pull)
+    pulling.start()
+    try:
+        size = sent(box, lambda: deliver(way, profile_of(box), tools, image, cache))
+        pulling.join()
+    finally:
+        box.line()
+    assert loaded(box, image) == image.diff_ids
+    assert size < 8 * MB * HEADERS + 3 * (QUESTIONS + 3 * MB)
+    assert_no_trace(box)
+
+
+def test_a_layer_that_was_damaged_here(box: Box, way: Way, cache: Cache) -> None:
+    image = made(cache, 1, 0.5, seed=15)
+    _, tools = prepare(way, profile_of(box), [], cache)
+    with image.layers[1].path.open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"damaged")
+    with pytest.raises(IntegrityError, match="damaged in the cache"):
+        deliver(way, profile_of(box), tools, image, cache)
+    assert not image.layers[1].path.exists()
+    again = made(cache, 1, 0.5, seed=15)
+    deliver(way, profile_of(box), tools, again, cache)
+    assert loaded(box, again) == again.diff_ids
+    assert_no_trace(box)
