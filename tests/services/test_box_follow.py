@@ -24,8 +24,13 @@ from tests.clusters import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-STEP = "(time.sleep({pause}), print(step, time.time(), flush=True))"
-TIMES = f"python -c 'import time; [{STEP} for step in range({{steps}})]'"
+TIMES = """import os, sys, time
+while not os.path.exists("/run/launcher/go"):
+    time.sleep(0.05)
+for step in range(int(sys.argv[1])):
+    time.sleep(float(sys.argv[2]))
+    print(step, time.time(), flush=True)
+"""
 
 
 @dataclass
@@ -70,7 +75,9 @@ def surroundings(renter: Renter, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begun(renter: Renter, box: Box, name: str, steps: int, pause: float) -> tuple[str, Profile]:
-    run = renter.detached(box, renter.experiment(name, steps=steps, pause=pause, command=TIMES))
+    spec = renter.experiment(name, steps=steps, pause=pause, command="python times.py {steps} {pause}")
+    spec.with_name("times.py").write_text(TIMES)
+    run = renter.detached(box, spec)
     told = last_sent(renter.store, run)
     assert told is not None and told.ship == "relay"
     return run, Profile(name=box.name, kind="ssh", host=told.host, shared=told.folder, runtime="docker")
@@ -102,6 +109,13 @@ def followed(renter: Renter, run: str, profile: Profile) -> Iterator[tuple[Heard
     yield heard, end
 
 
+def go(box: Box, run: str, heard: Heard) -> None:
+    """Let the command begin, now that somebody hears it."""
+    inside = box.root / "root" / ".launcher" / "cache" / "runs" / run / "inside"
+    wait_until(lambda: heard.states and inside.is_dir(), 120, f"it runs: {heard}")
+    (inside / "go").touch()
+
+
 @pytest.mark.parametrize("transport", ["ssh", "fabric"])
 def test_output_comes_at_once_and_the_store_is_whole_at_the_end(
     renter: Renter, box: Box, transport: str, record_property: Callable[..., None]
@@ -109,19 +123,21 @@ def test_output_comes_at_once_and_the_store_is_whole_at_the_end(
     run, profile = begun(renter, box, f"at-once-{transport}", 20, 0.3)
     profile = Profile(**{**vars(profile), "transport": transport})
     with followed(renter, run, profile) as (heard, end):
+        go(box, run, heard)
         assert end().code == 0
     assert heard.steps == list(range(20))
     record = records.load(renter.store, run)
     assert (record.state, record.complete) == ("succeeded", True)
-    live = sorted(heard.late_s)[:10]  # what was printed before somebody followed came later
-    record_property("figures", f"{transport}: a line after {statistics.median(live) * 1000:.0f} ms")
-    assert statistics.median(live) < 1.0, heard.late_s
+    late_s = statistics.median(heard.late_s)
+    record_property("figures", f"{transport}: a line after {late_s * 1000:.0f} ms")
+    assert late_s < 5.0, heard.late_s  # tenths of a second on a machine with nothing else to do
 
 
 def test_a_dead_line_is_noticed_and_the_output_goes_on_at_the_right_byte(renter: Renter, box: Box) -> None:
     """Nobody says that the connection is gone: nothing comes any more, and that is all."""
     run, profile = begun(renter, box, "dead-line", 60, 0.5)
     with followed(renter, run, profile) as (heard, end):
+        go(box, run, heard)
         wait_until(lambda: len(heard.steps) > 3, 60, f"output comes: {heard}")
         box.cut()
         began = time.monotonic()
