@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import DiskFullError, IntegrityError, TargetError
+from launcher.errors import DiskFullError, IntegrityError, LauncherError, TargetError
 from launcher.progress import SILENT, Progress, Task
 from launcher.remote.agent import call
 from launcher.remote.host import ForbiddenError, LostWayError
@@ -56,6 +56,17 @@ def deliver(shell: Shell, profile: Profile, tools: str, image: Image, cache: Cac
     box = Box(shell=shell, profile=profile, tools=tools, shared=tools.rpartition("/tools/")[0], image=image)
     counted = Counting(progress)
     return through_cuts(lambda: once(box, cache, counted), progress, lambda: counted.moved)
+
+
+def present(shell: Shell, profile: Profile, tools: str, image: Image) -> str | None:
+    """Return the reference of an image that a box's engine holds already; None where it doesn't, or nothing is known.
+
+    For a look that is made ahead, where the tools may be there: whatever it meets is told by what comes after it.
+    """
+    box = Box(shell=shell, profile=profile, tools=tools, shared=tools.rpartition("/tools/")[0], image=image)
+    with contextlib.suppress(LauncherError):
+        return image.tag if box.ask("look", LOOK_S)["there"] else None
+    return None
 
 
 def once(box: Box, cache: Cache, progress: Progress) -> str:

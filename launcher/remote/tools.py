@@ -23,9 +23,11 @@ from launcher.remote.items import Item, Link
 from launcher.remote.tool_packages import Package, files_of, packages
 
 if TYPE_CHECKING:
+    from launcher.profiles.model import Profile
     from launcher.remote.items import Tree
 
 FORMAT = 1
+USUAL = "usual-tools"  # kind of the notes on where they lay
 SHELF = "tools"  # as launcher.profiles.places has it
 OWN = Path(__file__).parents[1]
 DATA = ("images", "slurm")
@@ -42,6 +44,23 @@ def path_of(site: Site, cache: Cache) -> str:
     """Return where this launcher's tools lie for such a site, relative to the shared folder."""
     told = [FORMAT, own_digest(cache), [[one.name, one.version] for one in packages(site)], interpreter(site)]
     return f"{SHELF}/{sha256_bytes(canonical_json(told))[:32]}"
+
+
+def usual(profile: Profile, cache: Cache) -> str | None:
+    """Return the folder in which this launcher's tools lay at the last visit to a target; None before the first."""
+    found = cache.note(USUAL, visited(profile, cache))
+    return found if isinstance(found, str) else None
+
+
+def remember(profile: Profile, folder: str, cache: Cache) -> None:
+    """Keep where the tools lie on a target, absolute."""
+    if usual(profile, cache) != folder:
+        cache.write_note(USUAL, visited(profile, cache), folder)
+
+
+def visited(profile: Profile, cache: Cache) -> str:
+    told = [own_digest(cache), profile.host, profile.shared, profile.python, list(profile.setup)]
+    return sha256_bytes(canonical_json(told))
 
 
 def tools(site: Site, cache: Cache, progress: Progress = SILENT) -> Item:

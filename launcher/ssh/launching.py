@@ -5,8 +5,10 @@ Killed anywhere, the same call goes on from there; there is never a second host 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +78,8 @@ def launch(
     """
     launch = Launch(shell, profile, job, image, opened, access, cache, attempt, progress)
     launch.tell(code_facts)
-    site, tools = launch.deliver(code, data)
+    with launch.looking_ahead():
+        site, tools = launch.deliver(code, data)
     return launch.start(site, tools, data, origins or {}, code_facts)
 
 
@@ -98,6 +101,7 @@ class Launch:
         self.shell, self.profile, self.job, self.image, self.opened = shell, profile, job, image, opened
         self.access, self.cache, self.attempt, self.progress = access, cache, attempt, progress
         self.ship = ship(profile, access)
+        self.ahead: tuple[str, Future[str | None] | None] = ("", None)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -125,6 +129,22 @@ class Launch:
         """Tell whether the attempt was queued by an earlier call of this one, that was cut short."""
         told = json.loads(self.opened.get(keys.event(self.job.run, self.attempt, 0)))
         return bool(told.get("scheduler") == scheduler and told.get("who") == user())
+
+    @contextlib.contextmanager
+    def looking_ahead(self) -> Iterator[None]:
+        """Ask the box's engine for the image while everything else is brought, where we know by what to ask it."""
+        from launcher.remote.engines import present
+        from launcher.remote.tools import usual
+
+        known = usual(self.profile, self.cache) if self.profile.runtime in ENGINES else None
+        pool = ThreadPoolExecutor(1)
+        try:
+            if known:
+                shared = replace(self.profile, shared=known.rpartition("/tools/")[0])
+                self.ahead = known, pool.submit(present, self.shell, shared, known, self.image)
+            yield
+        finally:
+            pool.shutdown(wait=False)
 
     def deliver(self, code: Path, data: Mapping[str, Path]) -> tuple[Site, str]:
         """Bring to the box what it lacks, but for an image that its engine pulls: two round trips at most."""
@@ -197,5 +217,10 @@ class Launch:
         if profile.runtime not in ENGINES:
             return None
         from launcher.remote.engines import deliver
+        from launcher.remote.tools import remember
 
+        remember(self.profile, tools, self.cache)
+        known, look = self.ahead
+        if look and known == tools and (there := look.result()):
+            return there
         return deliver(self.shell, profile, tools, self.image, self.cache, self.progress)
