@@ -33,8 +33,9 @@ class LetGo(BaseException):
 
 
 @contextlib.contextmanager
-def letting_go() -> Iterator[None]:
-    """Make the first SIGINT, SIGTERM or SIGHUP raise LetGo. Those that follow do nothing worse."""
+def letting_go(*, for_good: bool = False) -> Iterator[None]:
+    """Make the first SIGINT, SIGTERM or SIGHUP raise LetGo. Those that follow within the context do nothing worse; with
+    `for_good` also none after it, for then this process only has to end."""
     gone: list[int] = []
 
     def take(number: int, frame: object) -> None:
@@ -47,7 +48,7 @@ def letting_go() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if for_good and gone else handler)
 
 
 def attached(
@@ -69,7 +70,7 @@ def attached(
 
     screen = Screen(profile, as_json, fresh)
     try:
-        with letting_go():
+        with letting_go(for_good=True):
             state = follow(
                 profile,
                 run,
