@@ -240,6 +240,8 @@ def test_patience_is_for_ways_that_were_there() -> None:
         assert raised.value is first
     with pytest.raises(LostWayError):
         through_cuts(raising(LostWayError("for good")), SILENT, patience_s=0.1, pause_s=0.01)
+    with pytest.raises(LostWayError):
+        through_cuts(raising(LostWayError("for good")), SILENT, lambda: 1, patience_s=0.1, pause_s=0.01)
     tries.clear()
 
     def refused() -> None:

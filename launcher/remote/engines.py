@@ -55,7 +55,7 @@ def deliver(shell: Shell, profile: Profile, tools: str, image: Image, cache: Cac
     """
     box = Box(shell=shell, profile=profile, tools=tools, shared=tools.rpartition("/tools/")[0], image=image)
     counted = Counting(progress)
-    return through_cuts(lambda: once(box, cache, counted), progress, lambda: counted.moved)
+    return through_cuts(lambda: once(box, cache, counted), progress, lambda: 1 + counted.moved)  # its tools are there
 
 
 def present(shell: Shell, profile: Profile, tools: str, image: Image) -> str | None:

@@ -12,6 +12,7 @@ from launcher.remote.host import LostWayError, NoWayError
 
 T = TypeVar("T")
 PATIENCE_S = 300  # without a byte that came through
+FIRST_S = 30  # where nothing ever came through: that may be no cut, but how things are there
 PAUSE_S = 2
 
 
@@ -51,15 +52,15 @@ class CountingTask:
 def through_cuts(
     work: Callable[[], T],
     progress: Progress,
-    moved: Callable[[], int] = lambda: 0,
+    moved: Callable[[], int] = lambda: 1,
     *,
     patience_s: float = PATIENCE_S,
     pause_s: float = PAUSE_S,
 ) -> T:
-    """Work; where the way is lost meanwhile, work again. `moved` counts the bytes that got through so far.
+    """Work; where the way is lost meanwhile, work again. `moved` counts what got through so far.
 
-    A way that was never there is no matter of patience. Raises what `work` does, LostWayError and NoWayError after
-    `patience_s` seconds in which nothing got through.
+    A way that was never there is no matter of patience, and one over which nothing ever came not much of one. Raises
+    what `work` does, and LostWayError or NoWayError after `patience_s` seconds in which nothing got through.
     """
     lost_at: float | None = None
     while True:
@@ -72,6 +73,6 @@ def through_cuts(
             if lost_at is None or moved() > before:
                 lost_at = now
                 progress.note("the connection was cut; going on as soon as there is a way")
-            if not passing or now - lost_at > patience_s:
+            if not passing or now - lost_at > (patience_s if moved() else min(patience_s, FIRST_S)):
                 raise
             time.sleep(pause_s)
