@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from launcher import records
+from launcher.box import state
 from launcher.cache import Cache
+from launcher.errors import TargetError
 from launcher.image.oci import Image
 from launcher.store import keys
 from tests.box_runs import ROOT, BoxRun, Wish, decisions, deliver
@@ -199,6 +201,17 @@ def test_a_new_order_goes_on_where_the_last_one_ended(run: Make) -> None:
     found = second.over()
     assert (found.attempt, found.code) == (2, 1)
     assert second.printed(1) == b"again\nagain\n"
+
+
+def test_a_damaged_run_hides_no_other(run: Make) -> None:
+    one, other = run(Wish(script="print('done')\n")), run(Wish(script="print('done')\n"))
+    one.start()
+    one.over()
+    (other.folder / state.STATE).write_text('{"run": ')
+    assert [found.run for found in one.states()] == [one.run]
+    with pytest.raises(TargetError, match="can't be read"):
+        other.ask("states", shared=str(other.shared), runs=[other.run])
+    (other.folder / state.STATE).unlink()
 
 
 def test_two_starts_at_once_are_one(run: Make) -> None:

@@ -81,7 +81,11 @@ def states(argument: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     shared = folder_of(argument)
     keeping.wake(shared)
-    return [told(folder) for folder in chosen(shared, argument.get("runs"))]
+    found = []
+    for folder in chosen(shared, argument.get("runs")):
+        with contextlib.suppress(*([LauncherError] if argument.get("runs") is None else [])):  # it hides no other
+            found.append(told(folder))
+    return found
 
 
 def cancel(argument: Mapping[str, Any]) -> list[dict[str, Any]]:
