@@ -127,7 +127,7 @@ class Client:
         """What the command printed."""
         return "".join(self.out).splitlines()
 
-    def run(self, seconds: float = 120) -> str:
+    def run(self, seconds: float = END_S) -> str:
         """Return the id of the run that it has started on a box: it says so in one line."""
         wait_until(lambda: self.started() or self.process.poll() is not None, seconds, f"it starts a run: {self.said}")
         found = self.started()
@@ -138,7 +138,7 @@ class Client:
         said = re.search(r"^(\S+) on \S+: ", "".join(self.err), re.M)
         return said[1] if said else None
 
-    def wait_for(self, line: str, seconds: float = 120) -> None:
+    def wait_for(self, line: str, seconds: float = END_S) -> None:
         """Wait until the command has printed a line."""
         wait_until(lambda: line in self.lines or self.process.poll() is not None, seconds, f"{line}: {self.said}")
         assert line in self.lines, self.said

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,10 @@ import pytest
 
 from launcher import records
 from launcher.cache import Cache
-from launcher.store import keys
 from tests.box_trials import Renter, judge
 from tests.boxes import Box, Boxes
 from tests.clusters import wait_until
-from tests.trials import words
+from tests.trials import events_of, words
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -56,19 +53,22 @@ def phase(renter: Renter, run: str) -> str:
     return str(told["state"])
 
 
-def times(renter: Renter, run: str) -> tuple[datetime, datetime]:
-    """Return when its first attempt was started, and when its last one was over."""
-    store = renter.store
-    told = [json.loads(store.get(entry.key)) for entry in store.list(keys.events(run))]
-    moments = [datetime.fromisoformat(one["time"].replace("Z", "+00:00")) for one in told if one["kind"] != "queued"]
-    return min(moments), max(moments)
+def spans(renter: Renter, run: str) -> list[tuple[str, str, str]]:
+    """Return when each attempt began and was over, by its runner's own word, and the run."""
+    found = []
+    for told in events_of(renter.store, run).values():
+        began = [event["time"] for event in told if event["kind"] in ("claimed", "restored", "started")]
+        if began:
+            found.append((min(began), max(event["time"] for event in told), run))
+    return found
 
 
-def must_not_have_overlapped(renter: Renter, runs: Sequence[str]) -> None:
-    """Each was over before the next one began, in the order in which they came."""
-    spans = [times(renter, run) for run in runs]
-    for (_, ended), (next_began, _) in itertools.pairwise(spans):
-        assert ended <= next_began, spans
+def must_not_have_overlapped(renter: Renter, runs: Sequence[str]) -> list[str]:
+    """Each attempt was over before the next one began; return whose they were, in that order."""
+    found = sorted(span for run in runs for span in spans(renter, run))
+    for (_, ended, _), (began, _, _) in itertools.pairwise(found):
+        assert ended <= began, found
+    return [run for _, _, run in found]
 
 
 def wait_for_output(box: Box, run: str, line: str) -> None:
@@ -86,12 +86,13 @@ def test_three_runs_for_one_gpu_run_in_the_order_in_which_they_came(renter: Rent
         renter.end(run)
     for k, run in enumerate(runs):
         judge(renter, run, k, STEPS)
-    must_not_have_overlapped(renter, runs)
+    assert must_not_have_overlapped(renter, runs) == runs
     told = [renter.call("logs", run).splitlines()[0] for run in runs[1:]]
     assert told == [f"on {box.gpu(0)}"] * 2
 
 
-def test_the_order_outlives_a_reboot(renter: Renter, box: Box) -> None:
+def test_one_after_the_other_also_across_a_reboot(renter: Renter, box: Box) -> None:
+    """Whose host side is there first goes on first."""
     runs = [begun(renter, box, "rebooted", 10, command=GATED), begun(renter, box, "behind", 11)]
     wait_for_output(box, runs[0], "waits")
     box.reboot()
@@ -118,7 +119,7 @@ def test_cancel_ends_all_processes_and_frees_the_gpu(renter: Renter, box: Box) -
     judge(renter, following, 22, STEPS)
     for run in (running, waiting):
         renter.call("pull", run, codes=(0, 1, 3))
-        assert renter.state(run) == "cancelled", renter.told(run)
+        assert phase(renter, run) == "cancelled", renter.told(run)
     assert not [one for one in records.load(renter.store, waiting).attempts if one.started]
     wait_until(lambda: not box.engine.docker("ps", "-q").split(), 60, "no container is left")
 
