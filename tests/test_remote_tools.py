@@ -103,6 +103,16 @@ def test_the_digest_tells_sites_and_versions_apart(cache: Cache, monkeypatch: py
     assert path_of(SITE, cache) != own
 
 
+def test_where_tools_lay_is_known_until_launcher_changes(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Profile(name="box", kind="ssh", host="box.example.org", shared="~/.launcher")
+    assert tool_rooms.usual(box, cache) is None
+    tool_rooms.remember(box, "/home/ada/.launcher/tools/x", cache)
+    assert tool_rooms.usual(box, cache) == "/home/ada/.launcher/tools/x"
+    assert tool_rooms.usual(replace(box, host="other.example.org"), cache) is None
+    monkeypatch.setattr(tool_rooms, "own_digest", lambda _: "another launcher")
+    assert tool_rooms.usual(box, cache) is None
+
+
 def test_nothing_is_gathered_for_a_site_that_has_it(cache: Cache) -> None:
     there = replace(SITE, there=frozenset([path_of(SITE, cache)]))
     assert tools(there, cache).source == {}
