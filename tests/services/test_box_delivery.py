@@ -61,13 +61,15 @@ def opened(transport: str, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("SSH_ASKPASS", raising=False)
     control = Path(f"/tmp/launcher-{random.randbytes(4).hex()}")
     shell = OpenSSH(box.name, control=control) if transport == "ssh" else Fabric(box.name)
-    yield shell
-    shell.close()
-    if isinstance(shell, OpenSSH):
-        shell.end()
-        for path in control.glob("*"):
-            path.unlink()
-        control.rmdir()
+    try:
+        yield shell
+    finally:
+        shell.close()
+        if isinstance(shell, OpenSSH):
+            shell.end()
+            for path in control.glob("*"):
+                path.unlink(missing_ok=True)
+            control.rmdir()
 
 
 def made(cache: Cache, *sizes: float, seed: object) -> Image:
