@@ -129,10 +129,14 @@ class Client:
 
     def run(self, seconds: float = END_S) -> str:
         """Return the id of the run that it has started on a box: it says so in one line."""
-        wait_until(lambda: self.started() or self.process.poll() is not None, seconds, f"it starts a run: {self.said}")
-        found = self.started()
+        found = self.started_or_over(seconds)
         assert found, self.said
         return found
+
+    def started_or_over(self, seconds: float = END_S) -> str | None:
+        """Return the id of the run that it has started; None when it has ended without one."""
+        wait_until(lambda: self.started() or self.process.poll() is not None, seconds, f"it starts a run: {self.said}")
+        return self.started()
 
     def started(self) -> str | None:
         said = re.search(r"^(\S+) on \S+: ", "".join(self.err), re.M)
