@@ -22,6 +22,7 @@ from launcher.job import Job, to_json
 from launcher.profiles.model import Profile
 from launcher.records.brief import Brief
 from launcher.runner.clock import stamp
+from launcher.ssh.launching import Launched
 from launcher.store import keys
 from launcher.store.objects import Store
 
@@ -425,3 +426,32 @@ def test_a_launch_that_is_interrupted_leaves_nothing_behind(
     found = records.load(store, RUN)
     assert (found.state, found.reason) == ("killed", "it was interrupted before it had started")
     assert f"{RUN} did not begin on box" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("moment", ["kept", "told", "followed"])
+def test_once_it_has_started_ctrl_c_lets_go_at_any_moment(
+    store: Store,
+    load: tuple[launch.Load, launch.Way],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    moment: str,
+) -> None:
+    def pressed(at: str) -> None:
+        if at == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+
+    started = Launched(run=RUN, state=state("running"), tools="/tools", ship="relay", notes=())
+    monkeypatch.setattr(launch, "launched", lambda load, way: started)
+    monkeypatch.setattr(launch, "keep_named", lambda load, way: pressed("kept"))
+    monkeypatch.setattr(launch, "tell", lambda *args: pressed("told"))
+    monkeypatch.setattr("launcher.ssh.following.follow", follower(lambda **_: pressed("followed")))
+    before = {one: signal.getsignal(one) for one in attaching.LETS_GO}
+    try:
+        assert launch.sent(*load, detach=False, as_json=False) == 130
+        os.kill(os.getpid(), signal.SIGINT)  # one that comes late, while the process ends
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    told = capfd.readouterr().err
+    assert told.count(f"{RUN} goes on on box; `launcher attach {RUN}") == 1

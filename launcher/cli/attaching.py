@@ -48,7 +48,8 @@ def letting_go(*, for_good: bool = False) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if for_good and gone else handler)
+            over = gone or signal.getsignal(number) == signal.SIG_IGN  # where one context lies in another
+            signal.signal(number, signal.SIG_IGN if for_good and over else handler)
 
 
 def attached(

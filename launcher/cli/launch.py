@@ -165,23 +165,39 @@ def refuse(job: Job, lock: Lock, profile: Profile, platform: str, access: Access
 
 
 def sent(load: Load, way: Way, *, detach: bool, as_json: bool) -> int:
-    """Bring a job to a box and start it; follow it there unless it is detached. Return the exit code."""
-    from launcher.cli.attaching import attached
+    """Bring a job to a box and start it; follow it there unless it is detached. Return the exit code.
+
+    From the start on, Ctrl-C lets go of the run at any moment, also before there is anything to follow.
+    """
+    from launcher.cli.attaching import LetGo, attached, let_go, letting_go
 
     started = launched(load, way)
-    tell(started, way, load, detach, as_json)
-    if detach:
-        return 0
-    return attached(
-        way.profile, started.run, way.opened, shell=way.shell, tools=started.tools, fresh=True, as_json=as_json
-    )
+    try:
+        with letting_go(for_good=True):
+            keep_named(load, way)
+            tell(started, way, load, detach, as_json)
+            if detach:
+                return 0
+            return attached(
+                way.profile, started.run, way.opened, shell=way.shell, tools=started.tools, fresh=True, as_json=as_json
+            )
+    except LetGo as e:
+        let_go(way.profile, started.run, way.opened)
+        return 128 + e.number
+
+
+def keep_named(load: Load, way: Way) -> None:
+    """Keep in the vault what a run that has begun is made of. A hiccup now is no reason not to run."""
+    from launcher import vault
+    from launcher.cli.execution import artifacts
+
+    with contextlib.suppress(StoreError):
+        vault.stay(artifacts(load.job, load.code, way.cache, load.facts), way.opened, way.progress)
 
 
 def launched(load: Load, way: Way) -> Launched:
     """Bring a job to a box and start it. What can't be started, or is interrupted before, is told to the store."""
-    from launcher import vault
     from launcher.cli.attaching import LetGo, letting_go
-    from launcher.cli.execution import artifacts
 
     try:
         with letting_go():
@@ -192,8 +208,6 @@ def launched(load: Load, way: Way) -> Launched:
     except LauncherError as e:
         give_up(load, way, f"it could not be started: {e.problems[0].message}")
         raise
-    with contextlib.suppress(StoreError):  # a hiccup now is no reason not to run
-        vault.stay(artifacts(load.job, load.code, way.cache, load.facts), way.opened, way.progress)
     return started
 
 
