@@ -106,8 +106,9 @@ class Queue:
     def leave(self) -> None:
         """Forget the run's place."""
         with self.alone():
-            for file in self.folder.glob(f"*-{self.run}"):
-                file.unlink(missing_ok=True)
+            for one in self.tickets():
+                if one.run == self.run:  # another's name may end with this one
+                    (self.folder / one.file).unlink(missing_ok=True)
 
     def ticket(self, count: int, may: Sequence[Device]) -> Ticket:
         """Return the run's ticket, which waits now; the next number where it has none."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from launcher.cache import Cache
 from launcher.errors import LauncherError, StoreError, TargetError
 from launcher.ssh.listening import mends
-from launcher.ssh.relaying import Outcome, Relay
+from launcher.ssh.relaying import Relay
+from launcher.ssh.taking import Outcome
 
 if TYPE_CHECKING:
     from launcher.ssh.door import Door

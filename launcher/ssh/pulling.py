@@ -11,7 +11,8 @@ from launcher.errors import StoreError, TargetError
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
 from launcher.ssh.listening import mends
-from launcher.ssh.relaying import Outcome, Relay
+from launcher.ssh.relaying import Relay
+from launcher.ssh.taking import Outcome
 
 if TYPE_CHECKING:
     from launcher.profiles.model import Profile

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from launcher.box.lineage import Line
 from launcher.box.stock import epoch, names
 from launcher.digest import sha256_bytes
-from launcher.errors import TargetError
+from launcher.errors import StoreError, TargetError
 from launcher.profiles.places import Places
 from launcher.progress import SILENT, Progress
 from launcher.remote.delivery import send
@@ -80,6 +80,9 @@ def needed(opened: Store, run: str, known: Knowledge) -> list[str]:
     for key, data in opened.get_many(counting) if counting else ():
         if data is not None:
             blobs |= names(key.removeprefix(known.prefix), data)
+    if strange := blobs - known.keys:  # a box wrote the manifest: what it names may be a path of ours
+        hint = "it can't be gone on from; `launcher show` tells of the others"
+        raise StoreError(f"a checkpoint of {run} names what the store doesn't have: {min(strange)[:200]!r}", hint=hint)
     rest = sorted(key for key in known.keys if key.startswith(SMALL) or key in ("job.json", "record.json"))
     return [*sorted(blobs), *(key.removeprefix(known.prefix) for key in counting), *rest]
 
