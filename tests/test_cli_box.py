@@ -16,7 +16,7 @@ from launcher import records
 from launcher import store as stores
 from launcher.box.model import State
 from launcher.cache import Cache
-from launcher.cli import attaching, boxes, invoke, launch
+from launcher.cli import attaching, box_status, boxes, invoke, launch
 from launcher.errors import TargetError, UnreachableError
 from launcher.job import Job, to_json
 from launcher.profiles.model import Profile
@@ -348,6 +348,18 @@ def test_wait_on_a_box_ends_with_how_it_went(
     assert invoke(["wait", RUN, "--timeout", "1s"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("(asleep)", "asleep"),
+        ("with code 1 (it failed)", "with code 1 (it failed)"),
+        ("", ""),
+    ],
+)
+def test_only_parentheses_around_all_are_left_out(text: str, bare: str) -> None:
+    assert box_status.bare(text) == bare
+
+
 def test_show_says_which_box_it_was(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     event(store, 1, "host", facts={"node": "gpu-1", "engine": "docker 28.2", "cpu": "x"})
     assert invoke(["show", RUN]) == 0
@@ -436,7 +448,7 @@ def test_once_it_has_started_ctrl_c_lets_go_at_any_moment(
     capfd: pytest.CaptureFixture[str],
     moment: str,
 ) -> None:
-    def pressed(at: str) -> None:
+    def pressed(at: str) -> Any:
         if at == moment:
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()

@@ -43,9 +43,14 @@ def row(one: State) -> tuple[str, ...]:
     from launcher.cli.attaching import phase
 
     text = phase(one)
-    told = text.removeprefix(one.phase).strip(" ()") + ("" if one.alive or one.over else "; nothing of it lives now")
+    told = bare(text.removeprefix(one.phase).strip()) + ("" if one.alive or one.over else "; nothing of it lives now")
     gpus = ", ".join(one.gpus) or "-"
     return (one.run, one.phase, age(one.when), str(one.attempt or "-"), gpus, told.strip("; ") or "-")
+
+
+def bare(text: str) -> str:
+    """Return a text without the parentheses that are around all of it."""
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 def with_boxes(runs: Runs, found: list[Brief]) -> list[Brief]:

@@ -140,7 +140,7 @@ def one_run(spec: Spec, point: int | None, path: Path) -> Spec:
         return spec
     points = expand(spec)
     if point is None:
-        hint = f"`launcher submit {path} --on TARGET` runs them; --point 0 runs the first one here"
+        hint = f"`launcher submit {path} --on TARGET` runs them; --point 0 runs the first one alone"
         raise UsageError(f"{path} is a sweep of {len(points)} point{'s' * (len(points) != 1)}", hint=hint)
     if point >= len(points):
         hint = f"`launcher points {path}` shows them"
