@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 STEPS = 16
 SEED = int(os.environ.get("LAUNCHER_SEED", "1"))
 DROPS = 10
-PIECE = 4 << 20  # what may be on its way when a line drops, and is sent again: windows, buffers, requests
+PIECE = 1 << 20  # what may be on its way when a line drops, and is sent again: windows, buffers, requests
 STARTS = itertools.count(100)
 MODES = ("relay", "direct")
 
