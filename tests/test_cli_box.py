@@ -22,6 +22,7 @@ from launcher.job import Job, to_json
 from launcher.profiles.model import Profile
 from launcher.records.brief import Brief
 from launcher.runner.clock import stamp
+from launcher.ssh.following import Following
 from launcher.ssh.launching import Launched
 from launcher.store import keys
 from launcher.store.objects import Store
@@ -467,3 +468,16 @@ def test_once_it_has_started_ctrl_c_lets_go_at_any_moment(
             signal.signal(one, handler)
     told = capfd.readouterr().err
     assert told.count(f"{RUN} goes on on box; `launcher attach {RUN}") == 1
+
+
+def test_a_resumed_run_shows_what_its_new_attempts_print() -> None:
+    nothing: Any = None
+    shown: list[bytes] = []
+    for attempt in (1, 3):
+        following = Following(nothing, RUN, 0, None, lambda _, data: shown.append(data), nothing, nothing)
+        following.attempt = attempt
+        for number in (1, 2, 3, 4):
+            told = {"kind": "out", "s": 1, "a": number, "t": 0.0, "at": 10 * number}
+            assert not following.take(told, f"{attempt}:{number}".encode())
+        assert following.since == 40
+    assert shown == [b"1:1", b"1:2", b"1:3", b"1:4", b"3:3", b"3:4"]

@@ -60,12 +60,13 @@ def attached(
     shell: Shell | None = None,
     tools: str | None = None,
     fresh: bool = False,
+    attempt: int = 1,
     as_json: bool = False,
 ) -> int:
     """Follow a run on a box to its end, and tell of it. Return the command's exit code; 128 + n after a signal n.
 
     Raises UnreachableError (75) where the way is lost for good: the run goes on without us. `fresh` says that the run
-    was begun by this command.
+    was begun by this command; of what was printed, only this attempt's and later ones' is shown.
     """
     from launcher.ssh.following import follow
 
@@ -77,6 +78,7 @@ def attached(
                 run,
                 tools=tools,
                 opened=opened,
+                attempt=attempt,
                 output=screen.output,
                 tell=screen.tell,
                 note=screen.note,

@@ -179,7 +179,14 @@ def sent(load: Load, way: Way, *, detach: bool, as_json: bool) -> int:
             if detach:
                 return 0
             return attached(
-                way.profile, started.run, way.opened, shell=way.shell, tools=started.tools, fresh=True, as_json=as_json
+                way.profile,
+                started.run,
+                way.opened,
+                shell=way.shell,
+                tools=started.tools,
+                fresh=True,
+                attempt=load.attempt,
+                as_json=as_json,
             )
     except LetGo as e:
         let_go(way.profile, started.run, way.opened)

@@ -48,6 +48,7 @@ def follow(
     output: Output,
     tell: Tell,
     since: int = 0,
+    attempt: int = 1,
     note: Note = silent,
     shell: Shell | None = None,
     progress: Progress = SILENT,
@@ -56,6 +57,7 @@ def follow(
 
     A connection that is lost is made again for as long as the person waits; the output goes on at the right byte.
     What the box keeps for the store is brought there, all of it before this returns. Without a store nothing is.
+    What attempts before `attempt` printed is not passed on.
 
     Raises TargetError when there is no way there at all at the beginning, or no such run; when the box shows another
     key; and StoreError when the run is over and the store doesn't take what is left: `launcher pull` brings it.
@@ -63,7 +65,7 @@ def follow(
     with doors.opened(profile, shell=shell, tools=tools, progress=progress) as door:
         courier = Courier(door, run, opened, note) if opened is not None else None
         following = Following(door, run, since, courier, output, tell, note)
-        following.opened = opened
+        following.opened, following.attempt = opened, attempt
         try:
             state = following.work()
             if courier:
@@ -86,6 +88,7 @@ class Following:
         self.heard = False  # anything, ever
         self.fresh = False  # anything over this connection
         self.alone_since: float | None = None  # when its host side was first seen gone
+        self.attempt = 1  # what those before it printed is not passed on
         self.opened: Store | None = None  # the run's store: for which it may want credentials
         self.brought = -BRING_S
 
@@ -130,7 +133,8 @@ class Following:
         """Take a frame; return whether it was the last one."""
         kind = told["kind"]
         if kind == "out":
-            self.output(told["s"], payload)
+            if told["a"] >= self.attempt:
+                self.output(told["s"], payload)
             self.since = told.get("at", self.since)
         elif kind == "state":
             self.state = state_from(told["state"])
