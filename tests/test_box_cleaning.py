@@ -181,6 +181,24 @@ def test_an_image_stays_on_record_while_the_engine_has_it(box: Folder, monkeypat
     assert kinds["engine"] == 1234 and "images aaaa" not in box.names()
 
 
+def test_a_run_that_is_begun_anew_meanwhile_stays_with_what_it_needs(
+    box: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.run("again", "a", relay=True)
+    box.things("a")
+    folder = state.folder(str(box.shared), "again")
+    (folder / state.RELAYED).touch()
+    there = box.names()
+
+    def begun(*orders: Any, **more: Any) -> Any:
+        (folder / state.STATE).unlink()
+        return needs_of(*orders, **more)
+
+    monkeypatch.setattr("launcher.box.cleaning.needs_of", begun)
+    assert box.clean(older_s=0.0)["removed"] == []
+    assert box.names() == there
+
+
 def test_what_is_not_ours_stays(box: Folder, tmp_path: Path) -> None:
     other = box.write(box.places.at("somebody", "file"))
     away = tmp_path / "away"

@@ -27,6 +27,8 @@ from launcher.errors import LauncherError, TargetError
 if TYPE_CHECKING:
     from launcher.box.model import Order
 
+OWN = ("jobs", "store", "inputs", "artifacts", "queue")  # below launcher's folder
+LAST_S = 30.0  # so long the last acts of a host side may take
 CANCEL_S = 10.0  # so long a question waits for what it has asked to end
 
 
@@ -35,17 +37,33 @@ def start(argument: Mapping[str, Any]) -> dict[str, Any]:
     from launcher.box import keeping
 
     folder = Path(argument["order"]).expanduser().parent
-    if "told" in argument:
-        take_order(folder, argument)
-    order, found = state.order(folder), state.read(folder)
-    if found.over and not found.alive and order.attempt > (found.attempt or 0):
-        for name in (state.STATE, state.CANCEL, state.RELAYED):
-            (folder / name).unlink(missing_ok=True)
-    if not found.alive:
-        age(order, argument.get("silent_since"))
-    keeping.start(folder)
+    with state.changing(folder):
+        if "told" in argument:
+            make_way(folder, argument["told"]["attempt"])
+            take_order(folder, argument)
+        order, found = state.order(folder), state.read(folder)
+        if found.over and not found.alive and order.attempt > (found.attempt or 0):
+            for name in (state.STATE, state.CANCEL, state.RELAYED):
+                (folder / name).unlink(missing_ok=True)
+        if not found.alive:
+            age(order, argument.get("silent_since"))
+        keeping.begin(folder)
     keeping.wake(order.folder)
     return told(folder)
+
+
+def make_way(folder: Path, attempt: int) -> None:
+    """Wait for a host side whose run is over to be gone, where a later attempt is to begin: it would never.
+
+    Raises TargetError while an earlier order of the run is not over yet.
+    """
+    until = time.monotonic() + LAST_S
+    while state.is_alive(folder) and state.order(folder).attempt < attempt:
+        if time.monotonic() > until or not state.read(folder).over:
+            run = folder.name
+            hint = f"`launcher attach {run}` follows it, `launcher cancel {run}` ends it"
+            raise TargetError(f"{run} is under way on {os.uname().nodename}", hint=hint)
+        time.sleep(0.02)
 
 
 def take_order(folder: Path, argument: Mapping[str, Any]) -> None:
@@ -55,11 +73,21 @@ def take_order(folder: Path, argument: Mapping[str, Any]) -> None:
 
     told = order_from(argument["told"])
     with disk_full(Path(told.folder), state.ROOM):
+        close(Path(told.folder))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if argument.get("secrets"):
             put(told.folder, told.run, argument["secrets"], argument.get("keep", "memory"))
         with written_whole(folder / state.ORDER) as part:
             part.write_text(json.dumps(argument["told"]))
+
+
+def close(shared: Path) -> None:
+    """Let no other user of the box list or write what lies in launcher's folder; engines may pass through it still."""
+    for part in OWN:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            mode = (shared / part).stat().st_mode & 0o7777
+            if mode & 0o066:
+                (shared / part).chmod(mode & ~0o066)
 
 
 def age(order: Order, when: float | None) -> None:
@@ -148,6 +176,7 @@ FUNCTIONS = {"start": start, "states": states, "cancel": cancel, "credentials": 
 
 
 def main(words: Sequence[str]) -> None:
+    os.umask(os.umask(0o022) | 0o022)
     if words[:1] == ["wake"]:
         from launcher.box import keeping
 

@@ -125,11 +125,26 @@ def in_engines(runtimes: set[str], things: list[Found]) -> list[Held] | None:
 
 
 def cleared(shared: str, things: list[Found], held: list[Held], runs: list[Run]) -> list[Found]:
-    """Remove things; an image's folder stays while the engine doesn't let go of the image."""
-    for run in runs:
-        if run.order:
-            engine_images.remove_containers(run.order.profile.runtime, run.folder.name)
+    """Remove things, runs first; an image's folder stays while the engine doesn't let go of the image.
+
+    Where a run was begun anew meanwhile, nothing but runs goes: who knows what it needs.
+    """
+    over = {run.folder.name: run for run in runs}
+    gone = [one for one in things if one.kind == "runs" and removed(shared, one, over[one.name])]
+    if len(gone) < len(runs):
+        return gone
     freed = [one for one in held if engine_images.remove_image(one.runtime, one.found.name)]
     stuck = {one.found.name for one in held if one not in freed}
-    going = [one for one in things if one.kind != "images" or one.name not in stuck]
-    return [*(one.found for one in freed), *(one for one in going if remove(shared, one))]
+    going = [one for one in things if one.kind != "runs" and (one.kind != "images" or one.name not in stuck)]
+    return [*gone, *(one.found for one in freed), *(one for one in going if remove(shared, one))]
+
+
+def removed(shared: str, one: Found, run: Run) -> bool:
+    """Remove a run, unless it was begun anew since we looked; return whether it is gone."""
+    with state.changing(run.folder):
+        now = look(run.folder)
+        if now.busy or now.state != run.state:
+            return False
+        if run.order:
+            engine_images.remove_containers(run.order.profile.runtime, run.folder.name)
+        return remove(shared, one)

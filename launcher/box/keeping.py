@@ -8,7 +8,6 @@ box wakes what is not over and has no living host side. All of this may be done 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -32,16 +31,21 @@ log = logging.getLogger(__name__)
 
 def start(folder: Path) -> None:
     """Start the host side of a run that has none and is not over. Raises TargetError."""
+    state.order(folder)  # what is none gets no folder
+    with state.changing(folder):
+        begin(folder)
+
+
+def begin(folder: Path) -> None:
+    """Do so in a run's folder that the caller may change. Raises TargetError."""
     order = state.order(folder)
-    with (folder / "starting").open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if state.is_alive(folder) or state.read(folder).over:
-            return
-        if not keeps(order) or not kept(folder, order):
-            detached(folder, order)
-        until = time.monotonic() + START_S
-        while time.monotonic() < until and not (state.is_alive(folder) or state.read(folder).over):
-            time.sleep(0.02)
+    if state.is_alive(folder) or state.read(folder).over:
+        return
+    if not keeps(order) or not kept(folder, order):
+        detached(folder, order)
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and not (state.is_alive(folder) or state.read(folder).over):
+        time.sleep(0.02)
 
 
 def keeps(order: Order) -> bool:

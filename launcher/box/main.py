@@ -6,6 +6,7 @@ It ends with 0 when the run is over here, also by a failure: what starts it agai
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the host side of a run's folder, and end this process."""
     words = list(sys.argv[1:] if argv is None else argv)
     folder = Path(words[0]).absolute()
+    os.umask(os.umask(0o022) | 0o022)
     keeping.load_environment(folder)
     handler = logging.FileHandler(folder / state.LOG)
     level = logging.DEBUG if "--debug" in words else logging.INFO

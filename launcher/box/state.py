@@ -19,7 +19,7 @@ from launcher.profiles.places import Places
 from launcher.runner.clock import stamp
 
 ORDER, STATE, HELD, CANCEL, LOG = "order.json", "state.json", "held", "cancel", "log"
-RELAYED = "relayed"
+RELAYED, STARTING = "relayed", "starting"
 MOMENT_S = 0.5
 ROOM = "free some there: `launcher target clean` removes what nobody needs"
 
@@ -89,6 +89,33 @@ def held(run: Path) -> Iterator[bool]:
         yield mine
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def changing(run: Path) -> Iterator[None]:
+    """Keep others from starting a run, or from removing it, for a moment. Makes its folder where there is none."""
+    while (descriptor := entered(run)) is None:
+        continue
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def entered(run: Path) -> int | None:
+    """Return the locked descriptor of a run's folder as it is now; None when it was removed meanwhile."""
+    with disk_full(run.parent, ROOM):
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(run / STARTING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(descriptor), (run / STARTING).stat()):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def taken(descriptor: int) -> bool:

@@ -43,6 +43,7 @@ INCOMING = "tmp"  # below the shared folder: what is under way
 
 def main() -> None:
     """Take what comes on stdin; argv[1] is the shared folder."""
+    os.umask(os.umask(0o022) | 0o002)  # logins whose umask is 000 exist
     shared = os.path.expanduser(sys.argv[1])
     try:
         answer: dict[str, Any] = {"done": receive(sys.stdin.buffer, shared)}
