@@ -481,3 +481,27 @@ def test_a_resumed_run_shows_what_its_new_attempts_print() -> None:
             assert not following.take(told, f"{attempt}:{number}".encode())
         assert following.since == 40
     assert shown == [b"1:1", b"1:2", b"1:3", b"1:4", b"3:3", b"3:4"]
+
+
+def test_launchers_own_lines_begin_at_their_own(capfd: pytest.CaptureFixture[str]) -> None:
+    screen = attaching.Screen(PROFILE, as_json=True, fresh=False)  # what the command prints goes to stderr
+    screen.output(1, b"half")
+    screen.note("a note")
+    screen.output(1, b"whole\n")
+    screen.note("another")
+    screen.output(1, b"half")
+    screen.end_line()
+    screen.end_line()
+    assert capfd.readouterr().err == "half\nnote: a note\nwhole\nnote: another\nhalf\n"
+
+
+def test_a_stdout_that_goes_elsewhere_gets_the_commands_bytes_alone(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    screen = attaching.Screen(PROFILE, as_json=False, fresh=False)
+    screen.output(1, b"half")
+    screen.end_line()
+    assert capfdbinary.readouterr() == (b"half", b"")
+
+
+def test_a_stdout_that_is_closed_hinders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    attaching.Screen(PROFILE, as_json=False, fresh=False).output(1, b"x")

@@ -89,6 +89,7 @@ def attached(
         return 128 + e.number
     except TargetError as e:
         raise lost(e, profile, run, opened) from e
+    screen.end_line()
     return ended(state, profile, run, opened, as_json)
 
 
@@ -167,12 +168,16 @@ class Screen:
         self.profile, self.as_json = profile, as_json
         self.said = "" if not fresh else "running"
         self.attempt: int | None = None
+        self.amid = False  # whether the command's last line, where ours go, has no end yet
 
     def output(self, stream: int, data: bytes) -> None:
         """Pass the command's bytes on, each stream to its own; with --json stdout is the record alone."""
-        out = sys.stdout.buffer if stream == 1 and not self.as_json else sys.stderr.buffer
-        out.write(data)
-        out.flush()
+        out = sys.stdout if stream == 1 and not self.as_json else sys.stderr
+        if out is None:  # closed by whoever began this
+            return
+        out.buffer.write(data)
+        out.buffer.flush()
+        self.amid = not data.endswith(b"\n") and (out is sys.stderr or out.isatty())
 
     def tell(self, state: State) -> None:
         """Say what a person would want to know: that it waits, that it is held, that another attempt has begun."""
@@ -185,8 +190,18 @@ class Screen:
     def say(self, text: str) -> None:
         if text != self.said and not settings().quiet:
             self.said = text
-            click.echo(f"{self.profile.name}: {text}", err=True)
+            self.line(f"{self.profile.name}: {text}")
 
     def note(self, text: str) -> None:
         if not settings().quiet:
-            click.echo(f"note: {text}", err=True)
+            self.line(f"note: {text}")
+
+    def line(self, text: str) -> None:
+        self.end_line()
+        click.echo(text, err=True)
+
+    def end_line(self) -> None:
+        """End a line of the command's that has no end, so that ours begins at its own."""
+        if self.amid and not settings().quiet:
+            click.echo(err=True)
+        self.amid = False
