@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from launcher.box import state
+from launcher.box.model import State
 from launcher.box.queue import Queue, Waiting
 from launcher.cache import Cache
 from launcher.errors import TargetError
 from launcher.gpu.model import Device, Node
+from launcher.runner.clock import stamp
 from launcher.spec.model import Gpus
 from launcher.target.gpus import Claimed, claim
 
@@ -28,6 +30,7 @@ NODE = Node(
     ),
     source="nvml",
 )
+ONLY = Node(driver=NODE.driver, devices=NODE.devices[:1], source=NODE.source)
 ONE, TWO = Gpus(count=1, model=H100), Gpus(count=2, model=H100)
 SMALL = Gpus(count=1, model=A10)
 
@@ -113,6 +116,33 @@ def test_the_dead_hold_nobody_up_and_keep_their_place(bench: Bench) -> None:
     held.release()
     assert place(last.take(ONE, NODE)) == 1
     assert names(again.take(ONE, NODE)) == ["GPU-0"]
+
+
+def test_after_a_reboot_the_first_is_waited_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host sides come up in any order; one whose run is over, or that doesn't come back, is not waited for."""
+    first = bench.live("first")
+    folder = state.folder(str(bench.shared), "first")
+    state.write(folder, State(run="first", phase="running", when=stamp()))
+    with contextlib.ExitStack() as running:
+        running.callback(got(first.take(ONE, ONLY)).release)
+    bench.die("first")
+    second = bench.live("second")
+    assert isinstance(found := second.take(ONE, ONLY), Waiting)
+    assert found.why == "waiting for 1 GPU, after first"
+    back = bench.live("first")
+    assert isinstance(second.take(ONE, ONLY), Waiting), "the first one is there, and has not asked yet"
+    got(back.take(ONE, ONLY)).release()
+    bench.die("first")
+    monkeypatch.setattr("launcher.box.queue.RETURN_S", 0.0)
+    got(second.take(ONE, ONLY)).release()
+    monkeypatch.undo()
+    state.write(folder, State(run="first", phase="ended", when=stamp(), code=0))
+    got(bench.live("third").take(ONE, ONLY)).release()
+
+
+def got(found: Claimed | Waiting) -> Claimed:
+    assert isinstance(found, Claimed), found
+    return found
 
 
 def test_a_container_that_outlives_its_host_side_keeps_its_gpus(bench: Bench) -> None:

@@ -4,8 +4,9 @@
     queue/<number>-<run>   a ticket: what the run wants and may get, and what it has got; it stays until the run is over
 
 A run's turn has come when no living run with a lower number waits for GPUs that it may get as well, and enough of those
-are free. One that has no living host side keeps its number and holds nobody up. A GPU is held by the lock that
-`launcher run` takes on the same machine (launcher.target.gpus), so both keep out of each other's way.
+are free. One that has no living host side keeps its number and holds nobody up, but for a minute after a host side's
+own begin: after a reboot they come up in any order, and those who were first shall be first again. A GPU is held by the
+lock that `launcher run` takes on the same machine (launcher.target.gpus), so both keep out of each other's way.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from launcher.gpu.model import Device, Gpu, Node
 from launcher.gpu.verdict import Wanted, plural
 from launcher.profiles.places import Places
 from launcher.target.gpus import Claimed, called, fitting, lock, name_of, too_few
+
+RETURN_S = 60.0  # so long after its own begin a host side waits for those before it that may be coming up as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,12 @@ class Queue:
 
     def __init__(self, shared: str, run: str, sign: Path, locks: Cache | None = None) -> None:
         self.shared, self.run, self.sign = shared, run, sign
+        self.began = time.monotonic()
         self.folder = Path(Places(shared).queue())
         self.folder.mkdir(parents=True, exist_ok=True)
         self.locks = locks or place_of_locks(shared)
+        with self.alone():
+            self.note(())  # what a host side of this run had before, this one has to ask for anew
 
     def take(self, wanted: Wanted, node: Node, gpu: Gpu | None = None) -> Claimed | Waiting:
         """Take the GPUs that the run wants if its turn has come, else say what it waits for.
@@ -101,6 +108,8 @@ class Queue:
         """Hold what a container of the run has that outlived its host side; nobody else can have got it meanwhile."""
         devices = tuple(device for device in node.devices if name_of(device) in names)
         held = [lock(device, self.run, self.locks, self.sign)[0] for device in devices]
+        with self.alone():
+            self.note(tuple(names))
         return Claimed(devices, [descriptor for descriptor in held if descriptor is not None])
 
     def leave(self) -> None:
@@ -120,6 +129,12 @@ class Queue:
         self.write(mine, ())
         return mine
 
+    def note(self, has: tuple[str, ...]) -> None:
+        """Write into the run's ticket, where it has one, what it has now."""
+        for one in self.tickets():
+            if one.run == self.run:
+                self.write(one, has)
+
     def write(self, ticket: Ticket, has: tuple[str, ...]) -> None:
         told = asdict(ticket) | {"has": has}
         with written_whole(self.folder / ticket.file) as part:
@@ -135,13 +150,19 @@ class Queue:
         return found
 
     def is_before(self, other: Ticket, mine: Ticket) -> bool:
-        """Tell whether another run comes first: it waits, it lives, and wants what this one may get."""
-        return (
-            other.number < mine.number
-            and other.waits
-            and bool(set(other.may) & set(mine.may))
-            and state.is_alive(state.folder(self.shared, other.run))
-        )
+        """Tell whether another run comes first: it came first, wants what this one may get, and waits or comes back."""
+        if other.number > mine.number or other.run == mine.run or not set(other.may) & set(mine.may):
+            return False
+        folder = state.folder(self.shared, other.run)
+        return other.waits if state.is_alive(folder) else self.may_come_back(folder)
+
+    def may_come_back(self, folder: Path) -> bool:
+        """Tell whether a run without a host side is perhaps about to get one, as all are after a reboot."""
+        if time.monotonic() > self.began + RETURN_S:
+            return False
+        with contextlib.suppress(LauncherError):
+            return state.read(folder).phase in ("waiting", "starting", "running")
+        return False
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
