@@ -17,7 +17,7 @@ from launcher.box.model import Order, State
 from launcher.cli import clean, invoke
 from launcher.errors import TargetError
 from launcher.node import order as orders
-from launcher.node.clearing import size_of
+from launcher.node.clearing import needs_of, size_of
 from launcher.profiles.model import Profile
 from launcher.profiles.places import Places
 from launcher.runner.clock import stamp

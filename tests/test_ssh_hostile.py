@@ -14,10 +14,12 @@ from launcher.box.frames import Told
 from launcher.box.stock import RANKS, rank
 from launcher.cache import Cache
 from launcher.digest import sha256_bytes
-from launcher.errors import StoreError
+from launcher.errors import StoreError, TargetError
 from launcher.progress import SILENT
+from launcher.remote.agent import error_from
 from launcher.runner import sealed
 from launcher.ssh.admitting import is_made_there
+from launcher.ssh.door import heard
 from launcher.ssh.knowledge import Knowledge
 from launcher.ssh.pushing import needed
 from launcher.ssh.relaying import Relay
@@ -182,3 +184,35 @@ def test_a_manifest_that_names_a_path_of_this_machine_brings_it_nowhere(real: St
 def test_all_that_a_runner_makes_is_taken(key: str) -> None:
     own = key.removeprefix(keys.run(RUN))
     assert is_made_there(own) and rank(own) in range(len(RANKS))
+
+
+STATE = {"run": RUN, "phase": "running", "when": "2026-11-21T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, [], {}, {**STATE, "code": "0"}, {**STATE, "gpus": 7}, {**STATE, "why": 1}, {**STATE, "attempt": True}],
+)
+def test_a_state_that_is_none_is_said_to_be_none(told: Any) -> None:
+    with pytest.raises(TargetError, match="can't be read"):
+        heard(told, "box")
+
+
+def test_a_state_gives_no_orders_to_a_terminal() -> None:
+    found = heard({**STATE, "why": "\x1b]0;title\x07gone\r", "node": "\x9b2J"}, "box")
+    assert found.why.isprintable() and found.node.isprintable() and "gone" in found.why
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {"kind": "TargetError"},
+        {"kind": "TargetError", "problems": [1]},
+        {"kind": "dataclass", "problems": [{"message": "x", "hint": None, "where": None}]},
+        {"kind": "StoreError", "problems": []},
+    ],
+)
+def test_an_error_that_is_none_is_one_all_the_same(told: Any) -> None:
+    assert str(error_from(told))

@@ -31,6 +31,7 @@ LONGEST_S = {"GetFederationToken": 129600, "AssumeRole": 43200}  # as their refe
 ROLE_S = 3600  # every role lets a session last so long
 LEAST_S = 900
 NAME = 32  # characters, of the shorter of the two kinds of names
+WRITE_RIGHTS = ["s3:PutObject", "s3:DeleteObject"]
 OBJECT_RIGHTS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
 
 
@@ -85,7 +86,8 @@ def session_name(run: str) -> str:
 
 
 def policy(access: Access, run: str) -> dict[str, Any]:
-    """Return what a session may do: all that a runner and its host side do with a run, and no more.
+    """Return what a session may do: all that a runner and its host side do with a run, and no more. Where a run was
+    sent is for clients to say: they go there.
 
     Outside the run's prefix they write a line of the journal that ends in the run's name, and the empty object by
     which a store's clock is read.
@@ -98,7 +100,8 @@ def policy(access: Access, run: str) -> dict[str, Any]:
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Action": OBJECT_RIGHTS, "Resource": f"{at}/{own}*"},
-            {"Effect": "Allow", "Action": ["s3:PutObject", "s3:DeleteObject"], "Resource": f"{at}/{journal}"},
+            {"Effect": "Deny", "Action": WRITE_RIGHTS, "Resource": f"{at}/{own}targets/*"},
+            {"Effect": "Allow", "Action": WRITE_RIGHTS, "Resource": f"{at}/{journal}"},
             {
                 "Effect": "Allow",
                 "Action": ["s3:GetObject", "s3:PutObject"],

@@ -95,4 +95,9 @@ def order_from(told: Mapping[str, Any]) -> Order:
 
 def state_from(told: Mapping[str, Any]) -> State:
     """Read a state back; what a newer launcher has added is passed over. Raises TypeError when it is none."""
-    return made(State, told)
+    found = made(State, told)
+    words = (found.run, found.phase, found.when, found.why, found.node, found.credentials, *found.gpus)
+    numbers = (found.attempt, found.place, found.code)
+    if not all(isinstance(one, str) for one in words) or not all(one is None or type(one) is int for one in numbers):
+        raise TypeError("a state of other types")
+    return found

@@ -50,6 +50,8 @@ def call(
         told = json.loads(answer) if mark else {}
     except ValueError:
         told = {}
+    if not isinstance(told, dict):
+        told = {}
     if "error" in told:
         raise error_from(told["error"])
     if "answer" not in told:
@@ -94,12 +96,16 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     return {"message": problem.message, "hint": problem.hint, "where": where}
 
 
-def error_from(told: Mapping[str, Any]) -> LauncherError:
-    """Read an error back."""
-    kind = getattr(errors, str(told["kind"]), TargetError)
-    problems = [
-        Problem(message=one["message"], hint=one["hint"], where=Where(**one["where"]) if one["where"] else None)
-        for one in told["problems"]
-    ]
-    found: LauncherError = (kind if issubclass(kind, LauncherError) else TargetError).of(problems)
+def error_from(told: Any) -> LauncherError:
+    """Read an error back; what is none was told by a machine that isn't ours, or by another launcher."""
+    try:
+        kind = getattr(errors, str(told["kind"]), TargetError)
+        found: LauncherError = (kind if issubclass(kind, LauncherError) else TargetError).of(
+            Problem(
+                message=str(one["message"]), hint=one["hint"], where=Where(**one["where"]) if one["where"] else None
+            )
+            for one in told["problems"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        return TargetError(f"an error was told that can't be read: {e!r}")
     return found

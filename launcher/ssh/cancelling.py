@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher.box.model import State, state_from
+from launcher.box.model import State
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
 
@@ -22,4 +22,4 @@ def cancel(
     A run that is over stays as it is. Raises TargetError when the box doesn't answer: they go on then.
     """
     with doors.opened(profile, shell=shell, progress=progress) as door:
-        return tuple(state_from(one) for one in door.ask("cancel", {"runs": list(runs)}))
+        return tuple(doors.heard(one, door.shell.where) for one in door.ask("cancel", {"runs": list(runs)}))

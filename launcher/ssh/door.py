@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from launcher import profiles, remote
+from launcher.box.model import State, state_from
 from launcher.cache import Cache
 from launcher.errors import TargetError, UsageError
 from launcher.profiles.model import Profile
@@ -50,6 +51,21 @@ class Door:
 
         said = {"shared": self.profile.shared, **argument}
         return call(self.shell, self.tools, name, said, setup=self.profile.setup, module=AGENT)
+
+
+def heard(told: Any, where: str) -> State:
+    """Read a state that a box tells; a person's terminal takes no orders from it. Raises TargetError."""
+    try:
+        found = state_from(told)
+    except (TypeError, AttributeError, KeyError) as e:
+        raise TargetError(
+            f"{where} tells a state that can't be read: {e}", hint="is a newer launcher there? the same again"
+        ) from e
+    return replace(found, why=printable(found.why), node=printable(found.node), gpus=tuple(map(printable, found.gpus)))
+
+
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 @contextlib.contextmanager

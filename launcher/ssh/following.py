@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launcher.box.frames import Told
-from launcher.box.model import State, state_from
+from launcher.box.model import State
 from launcher.errors import LauncherError, TargetError
 from launcher.progress import SILENT, Progress
 from launcher.remote.host import LostWayError
@@ -137,7 +137,7 @@ class Following:
                 self.output(told["s"], payload)
             self.since = told.get("at", self.since)
         elif kind == "state":
-            self.state = state_from(told["state"])
+            self.state = doors.heard(told.get("state"), self.door.shell.where)
             self.alone_since = None if self.state.alive or self.state.over else self.alone_since or time.monotonic()
             self.tell(self.state)
         elif kind == "store" and self.courier:

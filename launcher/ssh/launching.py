@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher import records
-from launcher.box.model import Order, State, state_from
+from launcher.box.model import Order, State
 from launcher.errors import TargetError
 from launcher.profiles.places import Places
 from launcher.progress import SILENT, Progress
@@ -23,7 +23,7 @@ from launcher.remote.delivery import Delivery, prepare
 from launcher.remote.items import Item
 from launcher.remote.persistence import through_cuts
 from launcher.ssh.credentials import given
-from launcher.ssh.door import Door
+from launcher.ssh.door import Door, heard
 from launcher.ssh.intent import announce
 from launcher.ssh.pushing import first, push, silent_since
 from launcher.ssh.shipping import Ship, ship
@@ -208,7 +208,7 @@ class Launch:
         if self.ship == "relay" and self.attempt > 1:
             told["silent_since"] = silent_since(self.opened, self.job.run)
         door = Door(shell=self.shell, profile=profile, tools=tools)
-        state = state_from(through_cuts(lambda: door.ask("start", told), self.progress))
+        state = heard(through_cuts(lambda: door.ask("start", told), self.progress), self.shell.where)
         notes = (what.note,) if what.note else ()
         return Launched(run=self.job.run, state=state, tools=tools, ship=self.ship, notes=notes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher.box.model import State, state_from
+from launcher.box.model import State
 from launcher.progress import SILENT, Progress
 from launcher.ssh import door as doors
 from launcher.ssh.credentials import renew
@@ -40,4 +40,4 @@ def states(
 def asked(door: Door, runs: Sequence[str] | None) -> tuple[State, ...]:
     """Ask through a door that is open: one round trip."""
     told = door.ask("states", {"runs": list(runs) if runs is not None else None})
-    return tuple(state_from(one) for one in told)
+    return tuple(doors.heard(one, door.shell.where) for one in told)
