@@ -8,17 +8,22 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from launcher.box import agent, credentials, keeping, state
+from launcher.box.giving import Giving
+from launcher.box.lineage import Line
 from launcher.box.model import Order, State
 from launcher.box.queue import Queue, Ticket
+from launcher.box.stock import packed
 from launcher.cache import Cache
 from launcher.errors import TargetError
 from launcher.profiles.model import Profile
 from launcher.runner.clock import stamp
+from launcher.store import keys
 from launcher.store.access import Access
 
 RUN = "20261121-120000-race-abcd"
@@ -103,6 +108,33 @@ def test_a_start_that_waits_for_a_removal_makes_the_folder_anew(tmp_path: Path, 
     client.join(30)
     assert set(begun) == {folder} and state.order(folder).attempt == 2
     shutil.rmtree(away)
+
+
+class Hearing:
+    """Takes the frames of a round; `begins` is done when the box has said what it has."""
+
+    def __init__(self, begins: Callable[[], object]) -> None:
+        self.begins = begins
+
+    def send(self, kind: str, payload: bytes = b"", **told: object) -> None:
+        if kind == "plan":
+            self.begins()
+
+    def beat(self) -> None:
+        return
+
+
+def test_a_round_says_nothing_is_left_only_of_a_run_that_is_still_over(tmp_path: Path) -> None:
+    folder = stand(tmp_path, "ended")
+    request = {"known": packed([]), "line": Line().to_json()}
+
+    def again() -> None:
+        state.write(folder, State(run=RUN, phase="running", when=stamp(), attempt=2))
+
+    for begins, relayed in ((again, False), (lambda: None, True)):
+        state.write(folder, State(run=RUN, phase="ended", when=stamp(), attempt=1))
+        Giving(folder, tmp_path / "store" / keys.run(RUN), request, Hearing(begins)).work()  # type: ignore[arg-type]
+        assert (folder / state.RELAYED).exists() is relayed
 
 
 def test_who_leaves_the_queue_takes_nobody_with_them(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class Giving:
 
     def __init__(self, run: Path, folder: Path, request: Mapping[str, Any], sender: Sender) -> None:
         self.run, self.folder, self.sender = run, folder, sender
-        self.over = state.read(run).over  # before the listing: what is over makes nothing more
+        self.stands = state.read(run)  # before the listing: what is over makes nothing more
+        self.over = self.stands.over
         self.stock = Stock(folder)
         self.known, self.real = Known(request["known"]), line_from(request["line"])
         self.partial: Mapping[str, int] = request.get("partial") or {}
@@ -112,8 +113,14 @@ class Giving:
                 self.send(key)
         self.gone()
         if self.over and not offered and foreign is None:
-            (self.run / state.RELAYED).write_text(json.dumps({"when": stamp()}))
+            self.relayed()
         self.sender.send("end", offered=len(offered), over=self.over, foreign=foreign)
+
+    def relayed(self) -> None:
+        """Say that nothing of the run is here alone, unless it was begun anew since."""
+        with state.changing(self.run):
+            if state.read(self.run) == self.stands:
+                (self.run / state.RELAYED).write_text(json.dumps({"when": stamp()}))
 
     def fence(self) -> None:
         """Let a runner here see that another machine has taken the run over: it ends then, as what it makes is lost."""
