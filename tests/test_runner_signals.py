@@ -51,6 +51,7 @@ trap 'wait; echo outer; exit 4' TERM
 sh -c 'trap "echo inner; exit 0" TERM; echo ready; while :; do sleep 0.05; done' &
 wait; wait
 """
+SHELL = """sh -c 'trap "{}" TERM; echo ready; while :; do sleep 0.05; done'; true"""
 
 
 @pytest.fixture
@@ -122,6 +123,25 @@ def test_the_whole_process_group_gets_the_signal(bench: Bench) -> None:
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
     assert (sorted(out.split()), process.returncode) == ([b"inner", b"outer"], 4)
+
+
+def test_what_a_shell_began_may_save_although_the_signal_ends_the_shell(bench: Bench) -> None:
+    with bench.start(["sh", "-c", SHELL.format("sleep 2; echo saved; exit 0")], times={"left_s": 0.1}) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=40)
+    assert (out, process.returncode) == (b"saved\n", 143)
+    assert bench.record().reason == "asked to stop by SIGTERM, ended by SIGTERM"
+
+
+def test_what_a_shell_began_has_no_more_time_than_the_grace(bench: Bench) -> None:
+    with bench.start(["sh", "-c", SHELL.format("")], times={"grace_s": 1.0}) as process:
+        assert process.stdout.readline() == b"ready\n"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=40)
+    assert 0.9 < time.monotonic() - begun < 25
+    assert process.returncode == 143
 
 
 def test_a_signal_is_passed_on_while_nobody_reads_the_output(bench: Bench) -> None:

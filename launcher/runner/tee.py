@@ -38,7 +38,21 @@ class Tee:
             self.step(self.pause_ms())
             status = reap(self.child.pid)
             if status is not None:
+                self.let_save(status)
                 return status
+
+    def let_save(self, status: int) -> None:
+        """Wait for what a shell began, where that itself was ended by our signal: the program it runs may be saving.
+
+        Debian's sh stays beside the one command it was given, and SIGTERM ends it at once. The signal reached all of
+        the process group, and all of it has `grace_s`; then, or when asked again, Signals kills what is left.
+        """
+        if self.signals.stopped_at is None or not os.WIFSIGNALED(status):
+            return
+        end = self.signals.stopped_at + self.signals.grace_s
+        while time.monotonic() < end and self.child.send(0):
+            self.step(50)
+            reap(self.child.pid)
 
     def drain(self, left_s: float) -> None:
         """Take what is still in the pipes, and end what is left of the process group: SIGTERM, then SIGKILL."""
