@@ -502,6 +502,8 @@ def test_a_stdout_that_goes_elsewhere_gets_the_commands_bytes_alone(capfdbinary:
     assert capfdbinary.readouterr() == (b"half", b"")
 
 
-def test_a_stdout_that_is_closed_hinders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stdout_that_is_closed_hinders_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.ssh.following.follow", follower(lambda **_: state("ended", code=7)))
     monkeypatch.setattr("sys.stdout", None)
     attaching.Screen(PROFILE, as_json=False, fresh=False).output(1, b"x")
+    assert invoke(["attach", RUN]) == 7

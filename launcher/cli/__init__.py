@@ -123,7 +123,8 @@ def invoke(args: list[str]) -> int:
     """Run the command line; return its exit code. This is the one boundary where errors are told."""
     try:
         code = dispatch(list(args))  # click empties the list that it is given
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever began this
+            sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
         from launcher.cli.boundary import tell
