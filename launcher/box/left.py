@@ -36,6 +36,11 @@ def find(runtime: str, run: str, printed: Mapping[int, int]) -> Process | None:
     return None
 
 
+def lives(process: Process) -> bool:
+    """Tell whether a container that was found had not ended by then."""
+    return not isinstance(process, DockerLeft) or process.container.status in LIVES
+
+
 def of_docker(run: str, printed: Mapping[int, int]) -> Process | None:
     from docker.errors import DockerException, NotFound
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launcher.box import state
+from launcher.box.model import OVER
 from launcher.cache import Cache, default_root, written_whole
 from launcher.errors import LauncherError
 from launcher.gpu.model import Device, Gpu, Node
@@ -67,8 +68,7 @@ class Queue:
         self.folder = Path(Places(shared).queue())
         self.folder.mkdir(parents=True, exist_ok=True)
         self.locks = locks or place_of_locks(shared)
-        with self.alone():
-            self.note(())  # what a host side of this run had before, this one has to ask for anew
+        self.note(())  # what a host side of this run had before, this one has to ask for anew
 
     def take(self, wanted: Wanted, node: Node, gpu: Gpu | None = None) -> Claimed | Waiting:
         """Take the GPUs that the run wants if its turn has come, else say what it waits for.
@@ -108,8 +108,6 @@ class Queue:
         """Hold what a container of the run has that outlived its host side; nobody else can have got it meanwhile."""
         devices = tuple(device for device in node.devices if name_of(device) in names)
         held = [lock(device, self.run, self.locks, self.sign)[0] for device in devices]
-        with self.alone():
-            self.note(tuple(names))
         return Claimed(devices, [descriptor for descriptor in held if descriptor is not None])
 
     def leave(self) -> None:
@@ -131,9 +129,10 @@ class Queue:
 
     def note(self, has: tuple[str, ...]) -> None:
         """Write into the run's ticket, where it has one, what it has now."""
-        for one in self.tickets():
-            if one.run == self.run:
-                self.write(one, has)
+        with self.alone():
+            for one in self.tickets():
+                if one.run == self.run:
+                    self.write(one, has)
 
     def write(self, ticket: Ticket, has: tuple[str, ...]) -> None:
         told = asdict(ticket) | {"has": has}
@@ -161,7 +160,7 @@ class Queue:
         if time.monotonic() > self.began + RETURN_S:
             return False
         with contextlib.suppress(LauncherError):
-            return state.read(folder).phase in ("waiting", "starting", "running")
+            return state.read(folder).phase not in OVER
         return False
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launcher.box.asked import Asked
 from launcher.box.here import NOTHING, Here
+from launcher.box.left import lives
 from launcher.box.output import NAME, printed
 from launcher.box.queue import Queue, Waiting
 from launcher.box.telling import Teller
@@ -78,6 +79,8 @@ class Ready:
                 continue
             if found is None:
                 held.release()
+            elif lives(found.process):  # one that had ended, at a reboot say, has its place in the queue again
+                self.queue.note(tuple(gpus))
             return found
 
     def names(self) -> tuple[str, ...]:
