@@ -19,7 +19,7 @@ from pathlib import Path
 
 from launcher.box import notices, state
 from launcher.errors import TargetError
-from launcher.node.stopping import Stopped
+from launcher.node.stopping import Askable
 from launcher.target.model import Process
 
 LOOK_S = 0.5
@@ -27,7 +27,7 @@ NOTICE_S = 3.0  # between two looks at notices: a box may have half a minute lef
 log = logging.getLogger(__name__)
 
 
-class Asked:
+class Asked(Askable):
     """Why, if anybody asked. Install it in the main thread, before anything takes long."""
 
     def __init__(self, run: Path, notice: Sequence[str] = (), grace_s: float = 60.0) -> None:
@@ -36,6 +36,10 @@ class Asked:
         self.process: Process | None = None
         self.signalled = False
         self.over = threading.Event()
+
+    @property
+    def wish(self) -> str | None:
+        return self.why
 
     def install(self) -> None:
         """Take signals from now on, and watch for the rest in a thread."""
@@ -105,16 +109,3 @@ class Asked:
         while self.why == "notice" and not self.signalled and time.monotonic() < until:
             time.sleep(LOOK_S)
         return self.why != "notice" or not self.signalled
-
-    def check(self) -> None:
-        """Raise Stopped if somebody has asked."""
-        if self.why:
-            raise Stopped(f"asked to stop ({self.why}) before the command began")
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until somebody asks to stop. Raises Stopped."""
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0:
-            self.check()
-            time.sleep(min(left_s, 0.2))
-        self.check()

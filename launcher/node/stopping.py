@@ -29,7 +29,29 @@ class Stopped(TargetError):  # noqa: N818 - a fact
     """The task was asked to stop before its command began."""
 
 
-class Stopping:
+class Askable:
+    """Somebody may ask it to stop, also while it waits."""
+
+    @property
+    def wish(self) -> str | None:
+        """Why somebody has asked, if anybody has."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise Stopped if somebody has asked."""
+        if self.wish:
+            raise Stopped(f"asked to stop ({self.wish}) before the command began")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but no longer than until somebody asks to stop. Raises Stopped."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left_s, 0.2))
+        self.check()
+
+
+class Stopping(Askable):
     """Why the task was asked to stop, if it was. Install it in the main thread, before anything takes long."""
 
     def __init__(self, task: Task, warn_s: float, clock: Callable[[], float] = time.time) -> None:
@@ -37,6 +59,10 @@ class Stopping:
         self.asked: str | None = None
         self.spared = False  # the SIGTERM behind a SIGUSR2 has come
         self.process: Process | None = None
+
+    @property
+    def wish(self) -> str | None:
+        return self.asked
 
     def install(self) -> None:
         for number in TAKEN:
@@ -75,19 +101,6 @@ class Stopping:
         self.process = process
         if process is not None and self.asked:
             process.signal(signal.SIGTERM)
-
-    def check(self) -> None:
-        """Raise Stopped if somebody has asked."""
-        if self.asked:
-            raise Stopped(f"asked to stop ({self.asked}) before the command began")
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until somebody asks to stop. Raises Stopped."""
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0:
-            self.check()
-            time.sleep(min(left_s, 0.2))
-        self.check()
 
 
 def ignore_all() -> None:
