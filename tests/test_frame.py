@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "launcher"
 
-GROUND = {"cache", "credentials", "data", "digest", "errors", "findings", "process", "progress", "toml"}
+GROUND = {"cache", "credentials", "data", "digest", "errors", "findings", "hearing", "process", "progress", "toml"}
 LIGHT = {"digest", "errors", "findings"}
 ROOMS = {
     # a room: what it may import of the others besides the ground. `image` never gets `resolve`, `fetch` or `indexes`:

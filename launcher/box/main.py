@@ -19,6 +19,7 @@ from launcher.box.model import Order
 from launcher.box.output import NAME, Writer
 from launcher.box.telling import Teller
 from launcher.errors import LauncherError, StoreError
+from launcher.hearing import heard
 from launcher.node.reach import times
 from launcher.node.stopping import Stopped, end_now
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     handler = logging.FileHandler(folder / state.LOG)
     level = logging.DEBUG if "--debug" in words else logging.INFO
     logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(message)s")
-    with state.held(folder) as mine:
+    with state.held(folder) as mine, heard():
         if mine:
             run(folder)
     end_now(0)

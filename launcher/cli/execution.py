@@ -19,6 +19,7 @@ from launcher.cli.output import print_json
 from launcher.cli.progress import choose_progress
 from launcher.cli.settings import settings
 from launcher.errors import LauncherError, ObjectExistsError, StoreError, TargetError
+from launcher.hearing import heard
 from launcher.job import ENTROPY_BYTES
 from launcher.store import default_url, folder_of
 from launcher.target import architecture
@@ -202,7 +203,8 @@ def passing_on() -> Iterator[Going]:
     going = Going()
     before = {number: signal.signal(number, going.take) for number in FORWARDED}
     try:
-        yield going
+        with heard():
+            yield going
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

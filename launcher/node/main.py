@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.errors import LauncherError, StoreError
+from launcher.hearing import heard
 from launcher.job import Job
 from launcher.job.sweeps import Plan
 from launcher.job.sweeps import from_json as plan_from
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         format="launcher: %(message)s",
     )
     try:
-        code = run(Path(words[0]), step_of(words))
+        with heard():
+            code = run(Path(words[0]), step_of(words))
     except LauncherError as e:
         log.error("%s", e)
         code = e.exit_code
