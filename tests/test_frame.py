@@ -144,7 +144,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_the_wheel_carries_the_facts(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     for folder in ("images", "slurm"):
-        tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()}
+        found = [path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()]
+        tracked = {path.as_posix() for path in found if "__pycache__" not in path.parts}
         assert tracked, f"{folder}/ is empty, so it would not be there in a clone"
         assert {f"launcher/_data/{name}" for name in tracked} <= names
     assert "launcher/py.typed" in names

@@ -121,6 +121,8 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
         state, reason = "refused", f"the scheduler refused its job: {known.declined[index]}"
     brief = made_up(plan, index, run, state, reason) if told is None else told
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
+    if state == "succeeded" and sight is not None and sight.state == "pending":
+        live = False  # a controller that was killed may hold a task for ever that has done its work
     return Stand(index=index, run=run, state=state, reason=reason, live=live, begun=told is not None, brief=brief)
 
 
