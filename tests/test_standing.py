@@ -100,7 +100,9 @@ def test_where_a_point_stands(run: str | None, scheduler: str | None, sent: bool
     assert set(failed(found)) <= set(to_do(found))
 
 
-@pytest.mark.parametrize(("word", "over"), [("pending", True), ("completing", False), ("gone", True), ("running", False)])
+@pytest.mark.parametrize(
+    ("word", "over"), [("pending", True), ("running", False), ("completing", False), ("gone", True)]
+)
 def test_what_has_succeeded_is_not_waited_for_in_the_queue(word: str, over: bool) -> None:
     """A controller that was killed while a job began may requeue it afterwards, and hold it for ever."""
     assert one("succeeded", word, sent=True).over is over
