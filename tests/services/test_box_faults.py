@@ -243,6 +243,9 @@ def test_a_run_goes_on_elsewhere_when_its_box_is_taken_away(
     renter.call("pull", trial.run, codes=(0, 1, 3, 75))
     record = judge(renter, trial.run, trial.start, steps)
     assert record.attempts[-1].state == "succeeded"
+    # Its credentials went with the box's memory, and nobody brings any for a run that was sent elsewhere since.
+    renter.call("cancel", trial.run, "--on", box.name, codes=(0, 1))
+    judge(renter, trial.run, trial.start, steps)
 
 
 def resumed(renter: Renter, run: str, other: Box) -> Client:
@@ -270,6 +273,22 @@ def second(boxes: Boxes, people: dict[str, Renter]) -> Box:
 
 def test_no_run_is_left(people: dict[str, Renter], box: Box) -> None:
     """Neither a keeper nor a process of ours is on a box when all its runs are over."""
-    wait_until(lambda: not box.engine.docker("ps", "-q").split(), 60, "no container runs")
+    try:
+        wait_until(lambda: not box.engine.docker("ps", "-q").split(), 60, "no container runs")
+    except AssertionError as e:
+        stays = box.engine.docker("ps", "--format", "{{.Names}} {{.Status}}").splitlines()
+        logs = [f"{one.split()[0]}: {host_log(box, one.split()[0])}" for one in stays]
+        raise AssertionError(f"{e}: {stays}\n" + "\n".join(logs)) from e
     left = [words(pid) for pid in box.processes() if "launcher" in " ".join(words(pid))]
     assert not left
+
+
+def host_log(box: Box, container: str) -> str:
+    """Return how the run of a container stands on its box, and the last that its host side said."""
+    folder = (
+        box.root / "root" / ".launcher" / "jobs" / container.removeprefix("launcher-keep-").removeprefix("launcher-")
+    )
+    told = [
+        path.read_text(errors="replace")[-3000:] for name in ("state.json", "log") if (path := folder / name).exists()
+    ]
+    return "\n".join(told)
