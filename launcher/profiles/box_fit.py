@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from launcher.errors import Problem
 from launcher.findings import Finding
 from launcher.gpu import verdict
 from launcher.gpu.model import Device, Gpu, Node
@@ -26,19 +25,6 @@ LEAST_MB = 1024  # launcher's tools, a run's folder, its logs
 SCARCE_MB = 20 << 10
 SKEW_S = 5.0  # events would be in the wrong order; at minutes, signatures of clouds fail
 ELSEWHERE = "or run it elsewhere"
-
-
-def refusals(
-    job: Asked,
-    gpu: Gpu | None,
-    profile: Profile,
-    *,
-    architecture: str | None = None,
-    toolkits: Toolkits = NO_TABLE,
-) -> tuple[Problem, ...]:
-    """Return every reason why a box can't run a job, each with the way out; none when nothing speaks against it."""
-    found = compare(job, gpu, profile, architecture=architecture, toolkits=toolkits)
-    return tuple(Problem(message=one.says, hint=one.hint) for one in found if one.verdict == "refused")
 
 
 def compare(
