@@ -17,6 +17,7 @@ import launcher
 from launcher import records
 from launcher import store as stores
 from launcher.store.access import Access
+from tests.patience import LONG_S, PATIENCE
 
 PACKAGE = Path(launcher.__file__).parent
 QUICK = {
@@ -43,14 +44,8 @@ def make_bundle(folder: Path) -> Path:
     return run
 
 
-PATIENCE = 4  # how much longer than on an idle machine a test waits before it calls something hung
-
-
 class Started(subprocess.Popen[bytes]):
     """A runner that doesn't outlive a test that failed: without this, `with` would wait for its end for ever."""
-
-    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
-        return super().communicate(input, timeout and timeout * PATIENCE)
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         if kind is not None and self.poll() is None:
@@ -102,7 +97,7 @@ class Bench:
     def go(self, argv: list[str], attempt: int = 1, **told: Any) -> subprocess.CompletedProcess[bytes]:
         """Run an attempt to its end."""
         with self.start(argv, attempt, **told) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=LONG_S)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def python(self, script: str, attempt: int = 1, **told: Any) -> subprocess.CompletedProcess[bytes]:

@@ -28,12 +28,12 @@ from launcher.records import Record
 from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec
 from launcher.store.access import Access
 from launcher.store.objects import Store
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parents[1]
 AGENT = """import json, sys
 from launcher.box import agent
 print(json.dumps(agent.FUNCTIONS[sys.argv[1]](json.loads(sys.argv[2]))))"""
-LONG_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)

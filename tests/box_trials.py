@@ -19,6 +19,7 @@ from launcher.store import keys
 from tests import chain_sweep
 from tests.boxes import Box
 from tests.clusters import wait_until
+from tests.patience import PATIENCE
 from tests.trials import PROGRAM, Person, must_have_ended
 
 SPEC = """
@@ -159,11 +160,11 @@ class Client:
     def ended(self, seconds: float = END_S) -> int:
         """Wait for its end; return its exit code. A second time changes nothing."""
         try:
-            code = self.process.wait(seconds)
+            code = self.process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            raise AssertionError(f"a client did not end within {seconds} s:\n{self.said}") from None
+            raise AssertionError(f"a client did not end within {seconds * PATIENCE:.0f} s:\n{self.said}") from None
         for thread in self.threads:
             thread.join(10)
             assert not thread.is_alive(), f"somebody holds a client's output open\n{self.said}"

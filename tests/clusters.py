@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "slurm" / "dev" / "cluster"
 NEEDS = ("slurmctld", "slurmd", "munged", "sshd", "ip", "tini")
@@ -187,10 +189,12 @@ def run(
     return done
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    until = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
+    """Wait until something is so; `seconds` is what it may take on an idle machine."""
+    until = time.monotonic() + seconds * PATIENCE
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {seconds * PATIENCE:.0f} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.2)
 
 

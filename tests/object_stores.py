@@ -27,9 +27,9 @@ from typing import Any
 import pytest
 
 from tests.fault_proxy import Proxy
+from tests.patience import LONG_S
 from tests.registries import free_port
 
-START_S = 30.0
 REGION = "us-east-1"
 # what the machine's environment may say of object storage, none of which is meant for the tests
 SETTINGS = ("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST", "SSL_CERT_", "CLOUDSDK_")
@@ -148,7 +148,7 @@ def started(args: list[str], endpoint: str, log: Path, env: Mapping[str, str] | 
 def wait_until_it_listens(endpoint: str, server: subprocess.Popen[bytes], log: Path) -> None:
     """A request would be counted as one of a moto's first."""
     host, _, port = endpoint.partition("://")[2].rpartition(":")
-    until = time.monotonic() + START_S
+    until = time.monotonic() + LONG_S
     while time.monotonic() < until and server.poll() is None:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-START_S = 20.0
+from tests.patience import LONG_S
+
 USER, PASSWORD = "ada", "correct horse"
 # htpasswd's line for the two above: bcrypt, the only kind that the registry reads
 HTPASSWD = "ada:$2b$05$C85ynU/YXM1Yd.sGGzxcyewOlJUsh116RaLnfwiCJaLhffD2ER/A2\n"
@@ -60,7 +61,7 @@ def free_port() -> int:
 
 
 def wait_for(host: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_S
+    until = time.monotonic() + LONG_S
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < until and server.poll() is None:
         try:

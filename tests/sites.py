@@ -28,6 +28,7 @@ from launcher.spec.model import CodeSpec, ImageSpec, Resources, Spec, Sweep
 from launcher.store.access import Access
 from launcher.store.objects import Store
 from launcher.sweep import expand
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parents[1]
 SCONTROL = """#!/bin/sh
@@ -101,7 +102,7 @@ class Site:
     def task(self, index: int = 0, **more: str) -> subprocess.CompletedProcess[bytes]:
         """Run the host side of a task to its end."""
         process = self.start(index, **more)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=LONG_S)
         return subprocess.CompletedProcess(process.args, process.returncode, said)
 
     def state(self, index: int = 0) -> Path:

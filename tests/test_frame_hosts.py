@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from launcher.indexes.settings import configured
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parents[1]
 HOST = re.compile(r"https?://(?:[^/\s@]*@)?([A-Za-z0-9.-]+)")
@@ -35,7 +36,7 @@ def index_places() -> set[str]:
 def npm_hosts() -> set[str]:
     if not shutil.which("npm"):
         return set()
-    said = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, timeout=60).stdout
+    said = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, timeout=LONG_S).stdout
     return set(HOST.findall(said))
 
 

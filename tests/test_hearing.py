@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import LONG_S
+
 WAITING = """
 import contextlib, os, signal, sys, threading
 from launcher.hearing import heard
@@ -58,4 +60,4 @@ def test_it_leaves_everything_as_it_was() -> None:
         "with heard():\n    assert signal.getsignal(NUDGE) is not before\n"
         "assert (signal.getsignal(NUDGE), signal.set_wakeup_fd(-1)) == (before, -1)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=LONG_S)

@@ -30,6 +30,7 @@ from launcher.store.access import Access
 from launcher.target.apptainer_watch import children
 from tests.attempts import wait_for
 from tests.object_stores import REGION, Faulty
+from tests.patience import LONG_S
 from tests.rootfs import tiny_image
 from tests.sites import Site, Wish, decisions, deliver
 
@@ -128,7 +129,7 @@ def test_time_limit_saves_requeues_and_goes_on(site: Make) -> None:
     until(process, b"from 0")
     wait_for(lambda: one.record().checkpoints)
     process.send_signal(signal.SIGUSR2)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=LONG_S)
     assert (process.returncode, one.told()["decision"]) == (75, "requeue"), said.decode()
     assert one.requeued == ["requeue 99_0"]
     first = one.record()
@@ -153,7 +154,7 @@ def test_a_term_stops_and_leaves_the_rest_to_slurm(site: Make) -> None:
     until(process, b"from 0")
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONG_S)
     assert (process.returncode, one.told()["decision"], one.told()["kind"]) == (75, "hold", "asked")
     assert not one.requeued
 
@@ -164,7 +165,7 @@ def test_three_time_limits_without_a_checkpoint_lead_nowhere(site: Make) -> None
         process = one.start(SLURM_RESTART_COUNT=str(restart))
         until(process, b"going")
         process.send_signal(signal.SIGUSR2)
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONG_S)
     assert one.requeued == ["requeue 99_0"] * 2
     assert (one.told()["decision"], one.told()["kind"]) == ("failed", "stuck")
     assert "3 attempts in a row reached their time limit" in one.told()["why"]
@@ -178,7 +179,7 @@ def test_a_warning_may_be_a_preemptions(site: Make) -> None:
     process = one.start()
     until(process, b"going")
     process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONG_S)
     assert (one.told()["decision"], one.told()["kind"]) == ("requeue", "preempted")
 
 
@@ -199,7 +200,7 @@ def test_a_container_that_is_killed_goes_on_here_and_then_elsewhere(site: Make) 
         until(process, b"going")
         for pid in children(process.pid):
             os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONG_S)
     assert one.told()["decision"] == "requeue", one.told()
     assert decisions(one.record()) == ["again", "requeue"]
     assert one.requeued == ["requeue 99_0"]
@@ -230,13 +231,13 @@ def test_an_attempt_that_only_waited_for_another_leaves_nothing(site: Make) -> N
     other = second.start(node="2", ELSEWHERE=str(one.shared / "other"))
     until(other, b"waiting for it")
     other.send_signal(signal.SIGTERM)
-    other.communicate(timeout=60)
+    other.communicate(timeout=LONG_S)
     assert (one.told()["decision"], one.told()["kind"]) == ("hold", "asked")
     assert [attempt.attempt for attempt in one.record().attempts] == [1]
     assert one.record().state == "running"
     saved = wait_for(lambda: [path for path in one.shared.rglob("checkpoints/1") if path.is_file()])
     saved[0].with_name(".go").touch()
-    first.communicate(timeout=60)
+    first.communicate(timeout=LONG_S)
     assert one.record().state == "succeeded"
 
 
@@ -246,7 +247,7 @@ def test_a_refused_requeue_is_held_and_said(site: Make) -> None:
     process = one.start()
     until(process, b"going")
     process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONG_S)
     assert one.told()["decision"] == "hold"
     assert "presently disabled" in one.told()["why"]
     assert decisions(one.record()) == ["hold"]
@@ -257,7 +258,7 @@ def test_what_must_not_restart_is_held(site: Make) -> None:
     process = one.start()
     until(process, b"going")
     process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONG_S)
     assert not one.requeued
     assert "`restart: false`" in one.told()["why"]
     assert decisions(one.record()) == ["hold"]
@@ -300,7 +301,7 @@ def test_a_store_that_does_not_answer_is_waited_for(site: Make, faulty_s3: Fault
     faulty_s3.proxy.refuse()
     time.sleep(6)
     faulty_s3.proxy.listen()
-    rest, _ = process.communicate(timeout=90)
+    rest, _ = process.communicate(timeout=LONG_S)
     assert process.returncode == 0, (said + rest).decode()
     assert b"it works again" in said
     assert faulty_s3.secret.encode() not in said + rest
@@ -329,9 +330,9 @@ def test_nodes_of_a_task_run_one_attempt(site: Make) -> None:
     )
     one = site(Wish(script=script, resources=Resources(nodes=2)))
     follower, leader = (one.start(**rank_of(rank)) for rank in (1, 0))
-    said, _ = leader.communicate(timeout=60)
+    said, _ = leader.communicate(timeout=LONG_S)
     assert leader.returncode == 0, said.decode()
-    assert b"rank 1" in follower.communicate(timeout=60)[0]
+    assert b"rank 1" in follower.communicate(timeout=LONG_S)[0]
     assert follower.returncode == 0
     record = one.record()
     assert (record.state, record.complete, len(record.attempts)) == ("succeeded", True, 1)
@@ -349,8 +350,8 @@ def test_a_node_whose_command_fails_ends_the_attempt(site: Make) -> None:
     )
     one = site(Wish(script=script, resources=Resources(nodes=2)))
     follower, leader = (one.start(**rank_of(rank)) for rank in (1, 0))
-    said, _ = leader.communicate(timeout=60)
-    follower.communicate(timeout=60)
+    said, _ = leader.communicate(timeout=LONG_S)
+    follower.communicate(timeout=LONG_S)
     assert one.told()["decision"] == "failed", said.decode()
     assert "node2 (node 1) ended with code 9" in one.told()["why"]
     assert [line.data for line in logs.read(one.store, one.plan.runs[0])] == [b"[node 1] this is why"]

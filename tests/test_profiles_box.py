@@ -29,6 +29,7 @@ from launcher.profiles.files import file_of, found_file_of
 from launcher.profiles.fit import refusals
 from launcher.profiles.keys import BOX
 from launcher.remote.here import Here
+from tests.patience import LONG_S
 
 Said = dict[str, "str | tuple[str, int]"]
 GIB = 1 << 20  # in KiB
@@ -472,7 +473,7 @@ def test_the_script_answers_in_any_shell(shell: str, tmp_path: Path) -> None:
         pytest.skip(f"there is no {shell} here")
     place = tmp_path / "a 'b' $HOME ü"
     script = box_asking.everything(Profile(name="x", kind="ssh", shared=str(place), setup=("false", "export A=1")))
-    ended = subprocess.run(shell.split(), input=script.encode(), capture_output=True, timeout=120)
+    ended = subprocess.run(shell.split(), input=script.encode(), capture_output=True, timeout=LONG_S)
     found = answers(ended.stdout.decode())
     assert found["folder"].text.split("\t")[0] == str(place) and found["folder"].text.split("\t")[4] == "yes"
     assert found["user"].lines[0] and found["setup"].lines == ["false"] and place.stat().st_mode & 0o777 == 0o700

@@ -24,6 +24,7 @@ from launcher.runner.standing import patiently, renewed
 from launcher.store import keys
 from launcher.store.objects import Store
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 RUN = "run-1"
 
@@ -348,7 +349,7 @@ def test_an_attempt_that_is_asked_to_stop_while_it_waits_ends(tmp_path: Path) ->
         assert process.stderr is not None
         assert b"attempt 1 on" in process.stderr.readline()
         process.terminate()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LONG_S)
     assert (process.returncode, out) == (125, b"")
     assert b"asked to stop while waiting for attempt 1" in err
 

@@ -20,6 +20,7 @@ from launcher.runner.retention import Retention
 from launcher.store import keys
 from launcher.store.objects import Store
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 RUN = "run-1"
 
@@ -319,7 +320,7 @@ def test_a_run_keeps_what_its_job_says_and_its_record_names_no_more(tmp_path: Pa
         for step in range(6):
             wait_for(lambda: len(bench.events("checkpoint")) == step + 1)  # noqa: B023
             (bench.cwd / f"go-{step}").touch()
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONG_S)
     record = bench.record()
     assert [told["name"] for told in record.checkpoints] == ["step-2", "step-4", "step-5"]
     assert [told["name"] for told in bench.events("forgotten")] == ["step-0", "step-1", "step-3"]

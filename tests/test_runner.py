@@ -15,6 +15,7 @@ from launcher.runner import host
 from launcher.runner.environment import parameter_variables
 from launcher.runner.metrics import Summary
 from tests.attempts import PACKAGE, Bench, wait_for
+from tests.patience import LONG_S
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_it_lives_and_tells_while_the_command_runs(bench: Bench) -> None:
         record = wait_for(lambda: (found := bench.record()).metrics["names"] and found)
         assert (record.state, record.metrics["names"]["loss"]["last"]) == ("running", 2)
         (bench.cwd / "stop").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert bench.record().state == "succeeded"
 
 

@@ -15,6 +15,7 @@ from launcher.digest import sha256_bytes
 from launcher.runner.checkpoints import Watch, candidates, signature
 from launcher.store import keys
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 FOLDER = "f = os.environ['LAUNCHER_CHECKPOINT_DIR']\n"
 WAIT = "while not os.path.exists('go'): time.sleep(0.02)\n"
@@ -57,7 +58,7 @@ def test_finished_ones_are_taken_while_the_command_runs(bench: Bench) -> None:
         time.sleep(1.5)
         assert sorted(kept(bench)) == ["a", "d"], "what is open, hidden or marked as unfinished waits"
         (bench.cwd / "go").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert sorted(kept(bench)) == ["a", "d", "held"], "at the end everything is taken, but what is marked as unfinished"
     assert whole(bench) == 3
 
@@ -84,7 +85,7 @@ def test_a_name_written_again_is_a_newer_checkpoint(bench: Bench) -> None:
     with bench.start(bench.script(script)) as process:
         wait_for(lambda: kept(bench) == ["last.pt"])
         (bench.cwd / "go").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert kept(bench) == ["last.pt", "last.pt"] and whole(bench) == 2
     bench.script(FOLDER + "print(open(f + '/last.pt').read())")
     assert bench.go(list(bench.record().argv), 2).stdout == b"new\n"
@@ -223,7 +224,7 @@ def test_one_that_is_renamed_over_all_the_time_is_taken_all_the_same(bench: Benc
     with bench.start(bench.script(script), times={"quiet_s": 100.0}) as process:
         wait_for(lambda: len(kept(bench)) >= 3)
         (bench.cwd / "go").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert whole(bench) >= 3
     assert not list((bench.folder / "spool" / "held").iterdir())
 
@@ -269,7 +270,7 @@ def test_what_a_command_leaves_that_was_asked_to_stop_and_ended_by_itself_is_tak
     with bench.start(bench.script(script), times={"quiet_s": 30.0}) as process:
         wait_for(lambda: (bench.cwd / "ready").exists())
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert kept(bench) == ["last"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 SHORT = {"flush_s": 3.0}
 needs_mount = pytest.mark.skipif(
@@ -76,7 +77,7 @@ def test_when_the_store_has_room_again_everything_arrives(bench: Bench, small: P
     filler.unlink()
     wait_for(lambda: b"x" * 50_000 in bench.logs())
     (bench.cwd / "go").touch()
-    process.communicate(timeout=20)
+    process.communicate(timeout=LONG_S)
     assert (bench.record().state, bench.record().complete) == ("succeeded", True)
 
 
@@ -88,7 +89,7 @@ def test_a_full_run_folder_keeps_logs_in_memory(bench: Bench, small: Path) -> No
         wait_for(lambda: bench.events("started"))
         fill(small)
         (bench.cwd / "go").touch()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 0 and len(out.splitlines()) == 20_000
     assert b"the run's folder can't be written" in err
     assert bench.logs().count(b"\n") == 20_000
@@ -103,7 +104,7 @@ def test_a_store_that_stays_full_ends_the_wait_in_time(bench: Bench, small: Path
         wait_for(lambda: bench.events("host"))
         fill(small)
         (bench.cwd / "go").touch()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 4, "the exit code is the command's, whatever the store does"
     assert b"are not in the store" in err
     told = json.loads((bench.folder / "missing.json").read_text())

@@ -28,6 +28,7 @@ from launcher.runner.spool import Chunk, Spool
 from launcher.runner.wholeness import half
 from launcher.store import keys
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 FOLDER = "f = os.environ['LAUNCHER_CHECKPOINT_DIR']\n"
 SAVE = (
@@ -77,7 +78,7 @@ def test_bytes_are_paid_for_and_a_lifted_limit_frees_whoever_waits() -> None:
     bandwidth, begun = Bandwidth(1_000_000), time.monotonic()
     for _ in range(4):
         bandwidth.take(100_000)
-    assert 0.29 < time.monotonic() - begun < 2
+    assert 0.29 < time.monotonic() - begun < 20
     bandwidth.take(100_000_000)
     waiting = threading.Thread(target=bandwidth.take, args=(1,))
     waiting.start()
@@ -179,7 +180,7 @@ def test_a_sharded_folder_is_taken_once_its_metadata_is_there(bench: Bench) -> N
         time.sleep(1.5)
         assert kept(bench) == []
         (bench.cwd / "go").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert kept(bench) == ["1"]
     assert any(
         "cut.pt is not kept: it was not written to its end" in event["text"] for event in bench.events("problem")
@@ -294,7 +295,7 @@ def test_an_outage_is_ridden_out_and_nothing_is_lost(bench: Bench) -> None:
         door.unlink()
         wait_for(lambda: b"the store takes what it is given again" in process.stderr.readline())
         (bench.cwd / "go").touch()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=LONG_S)
     from launcher import store as stores
 
     bench.store = stores.open(f"{door}/store")
@@ -327,7 +328,7 @@ def test_what_is_held_is_bounded_and_what_is_given_up_is_told(bench: Bench) -> N
         wait_for(lambda: len(list(bench.folder.glob("spool/held/*"))) == 2)
         door.unlink()
         (bench.cwd / "go").touch()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=LONG_S)
     from launcher import store as stores
 
     bench.store = stores.open(f"{door}/store")
@@ -378,7 +379,7 @@ def test_a_run_that_another_attempt_has_taken_over_ends_and_says_why(bench: Benc
         other = {"version": 1, "epoch": 2, "attempt": 2, "owner": "x", "host": "node7", "time": "now", "lease_s": 60}
         bench.store.create(keys.claim(bench.run, 2), json.dumps({**other, "inherits": []}).encode())
         (bench.cwd / "go").touch()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 128 + signal.SIGTERM
     assert b"superseded by attempt 2 on node7" in err
     assert [event["by"] for event in bench.events("superseded")] == [2]

@@ -15,6 +15,7 @@ import pytest
 
 from launcher import records
 from tests.attempts import Bench, wait_for
+from tests.patience import LONG_S
 
 NOTED = """
 def note(number, frame):
@@ -71,7 +72,7 @@ def test_a_user_signal_is_passed_on(bench: Bench, number: signal.Signals) -> Non
         process.send_signal(number)
         assert process.stdout.readline() == f"got {number.name}\n".encode()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     told = [(event["signal"], event["stops"], event["forwarded"]) for event in bench.events("signal")]
     assert told == [(number.name, False, True), ("SIGTERM", True, True)]
 
@@ -80,7 +81,7 @@ def test_a_user_signal_is_passed_on(bench: Bench, number: signal.Signals) -> Non
 def test_a_stop_signal_gives_the_command_time_and_its_code_comes_back(bench: Bench, number: signal.Signals) -> None:
     with ready(bench, NOTED) as process:
         process.send_signal(number)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=LONG_S)
     assert (out, process.returncode) == (f"got {number.name}\n".encode(), 9)
     record = bench.record()
     assert (record.state, record.reason) == ("killed", f"asked to stop by {number.name}, ended with code 9")
@@ -90,7 +91,7 @@ def test_a_stop_signal_gives_the_command_time_and_its_code_comes_back(bench: Ben
 def test_the_default_action_of_a_signal_is_the_commands(bench: Bench) -> None:
     with ready(bench, "print('ready', flush=True)\ntime.sleep(60)") as process:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert process.returncode == 143
     assert bench.record().exit == {"code": 143, "signal": "SIGTERM"}
 
@@ -99,7 +100,7 @@ def test_after_the_grace_a_deaf_command_is_killed(bench: Bench) -> None:
     with ready(bench, DEAF, times={"grace_s": 0.5}) as process:
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert 0.4 < time.monotonic() - begun < 25, "and not 30 s, or the minute that it would take itself"
     assert process.returncode == 137
     assert "did not end in time after SIGTERM" in (bench.record().reason or "")
@@ -113,7 +114,7 @@ def test_a_second_signal_at_once_is_the_first_one_again_and_a_later_one_kills(be
         time.sleep(1.2)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=LONG_S)
     assert process.returncode == 137
 
 
@@ -121,7 +122,7 @@ def test_the_whole_process_group_gets_the_signal(bench: Bench) -> None:
     with bench.start(["sh", "-c", GROUP]) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=LONG_S)
     assert (sorted(out.split()), process.returncode) == ([b"inner", b"outer"], 4)
 
 
@@ -129,7 +130,7 @@ def test_what_a_shell_began_may_save_although_the_signal_ends_the_shell(bench: B
     with bench.start(["sh", "-c", SHELL.format("sleep 2; echo saved; exit 0")], times={"left_s": 0.1}) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=40)
+        out, _ = process.communicate(timeout=LONG_S)
     assert (out, process.returncode) == (b"saved\n", 143)
     assert bench.record().reason == "asked to stop by SIGTERM, ended by SIGTERM"
 
@@ -139,7 +140,7 @@ def test_what_a_shell_began_has_no_more_time_than_the_grace(bench: Bench) -> Non
         assert process.stdout.readline() == b"ready\n"
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=40)
+        process.communicate(timeout=LONG_S)
     assert 0.9 < time.monotonic() - begun < 25
     assert process.returncode == 143
 
@@ -152,7 +153,7 @@ def test_a_signal_is_passed_on_while_nobody_reads_the_output(bench: Bench) -> No
         time.sleep(0.5)
         process.stdout.close()
         process.stderr.close()
-        assert process.wait(timeout=20) == 5
+        assert process.wait(timeout=LONG_S) == 5
 
 
 def test_what_is_left_of_the_group_is_ended(bench: Bench) -> None:
@@ -168,7 +169,7 @@ def test_what_is_left_of_the_group_is_ended(bench: Bench) -> None:
 def test_a_stopped_run_that_is_requeued_writes_no_record(bench: Bench) -> None:
     with ready(bench, NOTED, requeue=True) as process:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=LONG_S)
     assert not bench.store.exists("runs/run-1/record.json")
     assert bench.go(bench.script(NOTED.replace("while True: time.sleep(0.05)", "")), 2).returncode == 0
     assert (bench.record().state, len(bench.record().attempts)) == ("succeeded", 2)
@@ -177,7 +178,7 @@ def test_a_stopped_run_that_is_requeued_writes_no_record(bench: Bench) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root or user namespaces")
 def test_as_process_1_it_collects_orphans(bench: Bench, tmp_path: Path) -> None:
     """Fifty grandchildren outlive their parents; none may stay a zombie."""
-    bench.start(bench.script(ORPHANS)).communicate(timeout=60)  # writes attempt.json, and is the first attempt
+    bench.start(bench.script(ORPHANS)).communicate(timeout=LONG_S)  # writes attempt.json, and is the first attempt
     config = bench.folder / "attempt.json"
     config.write_text(config.read_text().replace('"attempt": 1', '"attempt": 2'))
     command = [
@@ -192,7 +193,7 @@ def test_as_process_1_it_collects_orphans(bench: Bench, tmp_path: Path) -> None:
         str(bench.bundle),
         str(config),
     ]
-    done = subprocess.run(command, capture_output=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, timeout=LONG_S)
     assert (done.returncode, done.stdout) == (0, b"0 1\n"), done.stderr
 
 
@@ -204,7 +205,7 @@ def test_a_signal_after_the_end_does_not_change_how_it_ended(bench: Bench) -> No
         time.sleep(1.2)
         assert process.poll() is None, "it goes on trying"
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=5)
+        process.communicate(timeout=LONG_S)
     assert process.returncode == 0
     told = json.loads((bench.folder / "missing.json").read_text())["events"]
     record = records.fold({"run": "r"}, told)

@@ -19,6 +19,7 @@ from launcher.profiles.model import Profile
 from launcher.slurm import script
 from launcher.slurm.options import options
 from launcher.store.access import Access
+from tests.patience import LONG_S
 from tests.submissions import job
 
 GOLDEN = Path(__file__).parent / "golden" / "slurm" / "submission.sh"
@@ -94,7 +95,7 @@ class Node:
 
     def run(self) -> tuple[int, str]:
         process = self.start()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=LONG_S)
         return process.returncode, said
 
     @property
@@ -123,7 +124,7 @@ def test_a_host_side_that_was_killed_is_queued_again(tmp_path: Path, before: str
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)  # as Slurm does then
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=LONG_S)
     assert node.requeued == "requeue 11_1\n"
     assert "was killed (code 137): it is queued again" in said
 
@@ -157,7 +158,7 @@ def test_a_job_that_slurm_ends_is_not_queued_again_by_us(tmp_path: Path) -> None
     while not (tmp_path / "words").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=LONG_S)
     assert not node.requeued
 
 
@@ -178,7 +179,7 @@ def test_packed_points_are_told_that_slurm_ends_the_job(tmp_path: Path) -> None:
     while not (node.submission / "1.state.json").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=LONG_S)
     assert (process.returncode, said) == (75, "told\n")
 
 

@@ -24,6 +24,7 @@ from launcher.target import accounts, machine, runtimes
 from launcher.target import local as localhost
 from launcher.target.local import Local
 from launcher.target.model import Container, Ending, Process, StillRunning, Unusable, Work
+from tests.patience import LONG_S
 from tests.rootfs import tiny_image
 
 
@@ -174,7 +175,7 @@ def test_a_runner_that_outlives_its_client_is_seen(desk: Desk, monkeypatch: pyte
     work = desk.work("python3", "-c", "import time; time.sleep(30)")
     process = target.open("local", desk.cache, runtime="sandbox").start(work)
     told = desk.cache.root / "runs" / work.job.run / "inside" / "attempt.json"
-    until = time.monotonic() + 60
+    until = time.monotonic() + LONG_S
     while not localhost.is_held(told) and time.monotonic() < until:
         time.sleep(0.05)
     os.close(process.held)  # as the death of the client would

@@ -23,6 +23,7 @@ from launcher.store.objects import Store
 from tests import chain_sweep
 from tests.clusters import Cluster, wait_until
 from tests.object_stores import ObjectStore
+from tests.patience import PATIENCE
 
 PROGRAM = [sys.executable, "-m", "launcher"]
 ROOT = Path(__file__).parents[1]
@@ -100,8 +101,9 @@ class Person:
         """Return how many checkpoints of a run there are in the store."""
         return len(choosing.checkpoints(self.store, run))
 
-    def wait_for_step(self, run: str, step: int, seconds: float = 90) -> None:
-        wait_until(lambda: self.steps_of(run) >= step, seconds, f"{run} has {step} checkpoints")
+    def wait_for_step(self, run: str, step: int, seconds: float = 90, told: Callable[[], str] = str) -> None:
+        """Wait until a run has so many checkpoints; `told` gives what to look at where it never has."""
+        wait_until(lambda: self.steps_of(run) >= step, seconds, lambda: f"{run} has {step} checkpoints\n{told()}")
 
 
 @dataclass(kw_only=True)
@@ -156,7 +158,8 @@ class Site(Person):
         return told
 
     def wait(self, sweep: str, seconds: float = END_S, codes: Sequence[int] = (0,)) -> None:
-        """Wait until the sweep is over, as a person would."""
+        """Wait until the sweep is over, as a person would; `seconds` is what it may take on an idle machine."""
+        seconds *= PATIENCE
         words = ["wait", sweep, "--store", self.place, "--timeout", f"{seconds:.0f}s"]
         process = self.start(*words)
         _, err = process.communicate(timeout=seconds + 120)

@@ -13,7 +13,7 @@ from tests.box.processes import BoxError, call, end, living, recorded, waited
 from tests.box.processes import identity as who
 
 NAME = "dockerd"
-PATIENCE_S = 90
+PATIENCE_S = 240
 
 
 class Engine:

@@ -19,13 +19,13 @@ import pytest
 
 from launcher.cache import Cache
 from tests.object_stores import ObjectStore
+from tests.patience import LONG_S
 from tests.registries import free_port
 
 SUITE = "sid"
 PACKAGES = "ceph-mon,ceph-osd,radosgw,ceph-common,procps,python3-minimal"
 SCRIPT = Path(__file__).with_name("ceph-run.sh")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
-START_S = 60
 TOOLS = ("mmdebstrap", "mksquashfs")
 
 
@@ -88,7 +88,7 @@ def radosgw(folder: Path, cache: Cache, apptainer: Path) -> Iterator[ObjectStore
 
 
 def wait_until_ready(ready: Path, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_S
+    until = time.monotonic() + LONG_S
     while not ready.exists():
         if time.monotonic() > until or server.poll() is not None:
             server.kill()

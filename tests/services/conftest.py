@@ -18,9 +18,8 @@ import pytest
 from launcher.cache import Cache
 from tests.boxes import boxes as boxes
 from tests.clusters import cluster as cluster
+from tests.patience import LONG_S
 from tests.registries import docker_registry
-
-START_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +61,7 @@ def command(home: Path, url: str) -> list[str]:
 
 
 def wait_until_it_answers(url: str, engine: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(START_S * 10):
+    for _ in range(LONG_S * 10):
         if engine.poll() is not None:
             break
         if answers(url):

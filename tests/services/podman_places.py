@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launcher.image.oci import Image
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parents[2]
 USER = 4711
@@ -112,7 +113,7 @@ class Place:
 
     def podman(self, *words: str) -> str:
         command = self.command("podman", *words)
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment(), cwd="/", timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment(), cwd="/", timeout=LONG_S)
         return done.stdout
 
     def start(

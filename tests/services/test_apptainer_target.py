@@ -18,6 +18,7 @@ from launcher import records, store
 from launcher.cache import Cache
 from launcher.image.oci import Image
 from launcher.store import keys
+from tests.patience import LONG_S
 from tests.rootfs import tiny_image
 from tests.services.podman_places import USER, Place, public_python
 from tests.services.test_docker_target import LOOK
@@ -84,7 +85,7 @@ def go(place: Site, run: str, *argv: str, runtime: str = "apptainer") -> tuple[i
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LONG_S)
     return process.returncode, out, err.decode()
 
 
@@ -146,7 +147,7 @@ def test_a_killed_launcher_leaves_nothing_running(place: Site) -> None:
     process = place.start(run_name("killed"), "python3", "-c", WAITS, runtime="apptainer")
     up(process)
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=LONG_S)
     assert not left_soon(place)
     assert go(place, run_name("next"), "python3", "-c", "print(1)")[:2] == (0, b"1\n")
     assert list((place.folder / "cache" / "tmp").iterdir()) == []  # swept by the next

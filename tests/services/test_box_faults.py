@@ -20,6 +20,7 @@ from tests.box_trials import Client, Renter, judge, on_it
 from tests.boxes import Box, Boxes
 from tests.clusters import wait_until
 from tests.object_stores import ObjectStore, moto, new_bucket
+from tests.patience import LONG_S
 from tests.trials import words
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -250,7 +251,7 @@ def test_a_run_goes_on_elsewhere_when_its_box_is_taken_away(
 
 def resumed(renter: Renter, run: str, other: Box) -> Client:
     """Have a run go on elsewhere; that is refused as long as its last sign of life is fresh."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + LONG_S
     while True:
         client = Client(renter, "resume", run, "--on", other.name)
         if client.started_or_over() or time.monotonic() > until:

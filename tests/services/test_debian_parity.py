@@ -27,6 +27,7 @@ from launcher.image.debian.installed import installed, stanzas
 from launcher.image.debian.system import OF_BASE
 from launcher.image.tree import Entry
 from launcher.lock.model import Deb
+from tests.patience import LONG_S
 
 pytestmark = [
     pytest.mark.services,
@@ -223,4 +224,4 @@ def inside(root: Path, script: str) -> subprocess.CompletedProcess[str]:
         "TERM": "dumb",
     }
     args = [*unshare, "sh", "-c", enter, "sh", str(root), script]
-    return subprocess.run(args, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(args, env=env, capture_output=True, text=True, timeout=LONG_S)

@@ -27,6 +27,7 @@ from launcher.spec.model import CodeSpec, DataSpec, ImageSpec, Spec
 from launcher.store import keys
 from tests.conftest import Notes
 from tests.object_stores import Faulty, ObjectStore
+from tests.patience import LONG_S
 
 pytestmark = pytest.mark.services
 FILES = {"a.txt": b"a", "sub/b.bin": b"bb" * 1000, "sub/ü and space.txt": b"c", "x%20y#z.txt": b"d", "empty": b""}
@@ -258,7 +259,7 @@ def test_a_killed_download_goes_on(bucket: ObjectStore, tmp_path: Path, monkeypa
     first = child(root, url)
     assert first.stdout and first.stdout.readline() == b"begun\n"
     files = root / "inputs" / "files" / "sha256"
-    until = time.monotonic() + 20
+    until = time.monotonic() + LONG_S
     while time.monotonic() < until and (not files.exists() or len(list(files.glob("*/*"))) < 20):
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)

@@ -35,6 +35,7 @@ from tests import chain
 from tests.attempts import Bench
 from tests.fault_proxy import Proxy, fault_proxy
 from tests.object_stores import Faulty, ObjectStore, behind, empty, forget_settings, new_bucket
+from tests.patience import LONG_S
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.alone]
 
@@ -179,7 +180,7 @@ class Trial:
             out.write(noted)
 
     def must_be_fine(self, process: Any) -> None:
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=LONG_S)
         assert process.returncode == 0, f"{self}: {process.returncode}\n{err.decode()[-3000:]}"
         self.resumed_from_whole_and_recent_ones()
         self.came_to_the_same_end()

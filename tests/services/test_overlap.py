@@ -20,6 +20,7 @@ from launcher.store.access import Access
 from tests import chain
 from tests.attempts import Bench, wait_for
 from tests.object_stores import Faulty, ObjectStore
+from tests.patience import LONG_S
 
 pytestmark = [pytest.mark.services, pytest.mark.storms]
 STEPS, EVERY, PACE_S = 9000, 60, 0.008  # a checkpoint each half second, for more than a minute unless it must hurry
@@ -77,7 +78,7 @@ class Node:
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; return the runner's exit code and what it said."""
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=LONG_S)
         return self.process.returncode, err.decode()
 
     def close(self) -> None:

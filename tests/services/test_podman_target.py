@@ -20,6 +20,7 @@ from launcher.store import keys
 from launcher.target.docker import name_of
 from launcher.target.model import Container, Ending
 from launcher.target.podman import Podman
+from tests.patience import LONG_S
 from tests.rootfs import tiny_image
 from tests.services.podman_places import USER, Place, lacks
 from tests.services.test_docker_target import LOOK
@@ -55,7 +56,7 @@ def run_name(name: str) -> str:
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LONG_S)
     return process.returncode, out, err.decode()
 
 

@@ -24,6 +24,7 @@ from launcher.registry.pull import PulledManifest, manifest
 from launcher.registry.push import push
 from launcher.registry.reference import parse
 from launcher.registry.source import RegistrySource
+from tests.patience import LONG_S
 from tests.registries import PASSWORD, USER, Proxy, proxy
 
 pytestmark = pytest.mark.services
@@ -210,7 +211,7 @@ def test_a_pull_that_was_killed_goes_on_in_the_next_command(there: str, before: 
     name = parse(there.replace(there.partition("/")[0], before.host))
     biggest = max(base_artifacts(manifest(name, "linux/amd64", cache)), key=lambda one: one.size)
     args = [sys.executable, "-c", KILLED, str(cache.root), str(name), biggest.sha256, str(biggest.size)]
-    assert subprocess.run(args, timeout=60).returncode == -9
+    assert subprocess.run(args, timeout=LONG_S).returncode == -9
     before.down = 0
     fetch([biggest], cache, [RegistrySource(name)])
     assert before.down < biggest.size * 0.6

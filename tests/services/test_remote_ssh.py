@@ -26,6 +26,7 @@ from launcher.remote.items import Item
 from launcher.remote.model import Stream
 from launcher.remote.openssh import OpenSSH
 from launcher.remote.tools import python
+from tests.patience import LONG_S
 from tests.sshd import Sshd, keygen, running
 
 pytestmark = pytest.mark.services
@@ -132,7 +133,7 @@ def test_a_command_that_takes_too_long(way: Way) -> None:
     with pytest.raises(TargetError, match="nothing is known of what the command did") as raised:
         way.run(["sleep", "60"], timeout_s=1)
     assert raised.value.exit_code == 69
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 55
 
 
 def test_one_connection_carries_all_commands(way: Way, sshd: Sshd) -> None:
@@ -154,9 +155,9 @@ def test_a_cut_connection_says_that_nothing_is_known(way: Way, sshd: Sshd, tmp_p
 
 
 def wait_for(true: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if true():
-            return
+    until = time.monotonic() + LONG_S
+    while not true():
+        assert time.monotonic() < until
         time.sleep(0.05)
 
 

@@ -21,6 +21,7 @@ import pytest
 from launcher.cache import Cache
 from launcher.lock import load
 from tests.object_stores import ObjectStore
+from tests.patience import LONG_S
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -166,7 +167,7 @@ def bucket(store: ObjectStore) -> dict[str, bytes]:
     return found
 
 
-def until(what: Callable[[], Any], seconds: float = 120) -> Any:
+def until(what: Callable[[], Any], seconds: float = LONG_S) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it took too long"
@@ -217,7 +218,7 @@ def test_the_secret_is_nowhere(machine: Any, project: Path, runtime: dict[str, s
     assert SECRET in handed.read_text() and stat.S_IMODE(handed.stat().st_mode) == 0o600
     assert not [pid for pid in Path("/proc").iterdir() if pid.name.isdigit() and shows(pid)]
     assert not [path for path in here.files() if path != handed and SECRET.encode() in path.read_bytes()]
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 0, err
     assert SECRET not in out + err and not handed.exists()
     assert not [path for path in here.files() if SECRET.encode() in path.read_bytes()]
@@ -257,7 +258,7 @@ def test_killed_and_resumed_on_another_machine(machine: Any, project: Path) -> N
 def attempted(machine: Machine, run: str) -> str:
     """Resume a run; return what was said, ended or refused."""
     process = machine.start("run", "--resume", run)
-    _, err = process.communicate(timeout=180)
+    _, err = process.communicate(timeout=LONG_S)
     assert process.returncode in (0, 69), err
     return str(err) or "nothing"
 
@@ -291,7 +292,7 @@ def test_a_killed_runner_is_recorded_and_resumed(machine: Any, project: Path) ->
     until(lambda: checkpoints(here.store))
     [runner] = [int(pid.name) for pid in Path("/proc").iterdir() if is_runner(pid, process.pid)]
     os.kill(runner, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 137 and "killed" in err
     run = json.loads(here.launcher("ls", "--json"))[0]["run"]
     assert here.launcher("run", "--resume", run).startswith("going on after step ")

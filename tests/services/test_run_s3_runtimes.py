@@ -17,6 +17,7 @@ from launcher.store import keys
 from launcher.store.access import Access
 from launcher.store.objects import Store
 from tests.object_stores import ObjectStore
+from tests.patience import LONG_S
 from tests.rootfs import tiny_image
 from tests.services.podman_places import Place, lacks, public_python
 from tests.services.test_apptainer_target import Site
@@ -76,7 +77,7 @@ def test_the_runner_reads_them_and_the_command_is_told_nothing(place: tuple[Plac
     python = public_python() if made.rootless else sys.executable
     words = made.command(str(python), "-m", "tests.run_driver", str(made.folder / "told.json"))
     env = {**made.environment(), **s3.environment, "no_proxy": "127.0.0.1"}
-    done = subprocess.run(words, env=env, cwd="/", capture_output=True, timeout=120)
+    done = subprocess.run(words, env=env, cwd="/", capture_output=True, timeout=LONG_S)
     assert done.returncode == 0, done.stderr.decode()
     record = records.load(opened(s3), run)
     assert (record.state, record.complete, len(record.checkpoints)) == ("succeeded", True, 1)

@@ -18,6 +18,7 @@ from launcher.image import Image, build
 from launcher.image.export import write_archive
 from launcher.image.sif import sif, squashfs
 from launcher.lock import load
+from tests.patience import LONG_S
 from tests.services.podman_places import CONTAINERS, STORAGE, lacks
 
 pytestmark = pytest.mark.services
@@ -196,7 +197,7 @@ def plain(how: str, image: Image, cache: Cache, env: Mapping[str, str]) -> dict[
         flags = ["--containall", "--no-home", "--no-privs", "--no-mount", "bind-paths,hostfs"]
         path = (sif if how == "sif" else squashfs)(image, cache)
         words = ["apptainer", "-q", "exec", *flags, "--pwd", "/workspace", str(path)]
-    done = subprocess.run([*words, "python", "-c", LIST], env=dict(env), capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*words, "python", "-c", LIST], env=dict(env), capture_output=True, text=True, timeout=LONG_S)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -214,7 +215,7 @@ def test_others_show_the_same(
     if how in ("docker", "podman"):
         write_archive(image, given)
         words = [how, "load", "-q", "-i", str(given)]
-        subprocess.run(words, env=surroundings, check=True, capture_output=True, timeout=120)
+        subprocess.run(words, env=surroundings, check=True, capture_output=True, timeout=LONG_S)
     seen = plain(how, image, shared_cache, surroundings)
     assert not differences(seen["tree"], from_sandbox["tree"])
     assert seen["cwd"] == "/workspace"

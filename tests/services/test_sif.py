@@ -23,6 +23,7 @@ from launcher.image.sif import sif, squashfs, write_output
 from launcher.image.tar import MTIME
 from launcher.lock import Lock, load
 from launcher.progress import SILENT
+from tests.patience import LONG_S
 from tests.test_image_interop import NASTY
 
 pytestmark = pytest.mark.services
@@ -131,7 +132,7 @@ def test_the_kernel_mounts_it(form: str, files: Files, tmp_path: Path) -> None:
 
 def apptainer_says(program: Path, *args: str | Path) -> str:
     env = {"PATH": f"/usr/sbin:{os.environ['PATH']}", "HOME": "/root", "APPTAINER_NO_PRIVS": "1"}
-    done = subprocess.run([program, "-q", *args], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, "-q", *args], env=env, capture_output=True, text=True, timeout=LONG_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

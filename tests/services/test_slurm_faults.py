@@ -19,6 +19,7 @@ from launcher import records
 from launcher.cache import Cache
 from tests.clusters import Cluster, started, wait_until
 from tests.object_stores import ObjectStore, moto, new_bucket
+from tests.patience import LONG_S
 from tests.trials import Site, Watcher, container, host_side, must_have_ended_well
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -175,7 +176,7 @@ def underway(site: Site, name: str, *, steps: int = STEPS, begun: int = 3, **mor
     sweep = site.submit(site.experiment(name, starts, steps=steps, **more))
     runs = site.plan(sweep).runs
     with Watcher(site, sweep) as watcher:
-        site.wait_for_step(runs[0], begun)
+        site.wait_for_step(runs[0], begun, told=lambda: site.told(sweep))
         yield Trial(site=site, sweep=sweep, starts=starts, runs=runs)
         site.wait(sweep)
     must_have_ended_well(site, sweep, starts, steps=steps)
@@ -223,7 +224,7 @@ def test_a_full_shared_folder_stops_nothing_that_runs(far_site: Site) -> None:
         fill(cluster)
         try:
             process = far_site.start("submit", str(waiting), "--on", "cluster")
-            _, err = process.communicate(timeout=120)
+            _, err = process.communicate(timeout=LONG_S)
             time.sleep(5)
         finally:
             cluster.resize(FULL)
@@ -241,7 +242,7 @@ def fill(cluster: Cluster) -> None:
 
 
 def test_a_run_outlives_its_time_limit_three_times(site: Site) -> None:
-    with underway(site, "limited", steps=160, pause=1.0, resources=", time: 1m") as trial:
+    with underway(site, "limited", steps=110, pause=1.0, resources=", time: 1m") as trial:
         pass
     causes = [(one.parted or {}).get("cause") for one in trial.attempts()]
     assert causes.count("time limit") >= 3, causes

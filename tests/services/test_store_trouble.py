@@ -19,6 +19,7 @@ from tests.attempts import Bench, wait_for
 from tests.certificates import Certificate
 from tests.fault_proxy import fault_proxy
 from tests.object_stores import Faulty, ObjectStore, WithUsers, behind
+from tests.patience import LONG_S
 from tests.test_runner_checkpoints import end_commands
 
 pytestmark = [pytest.mark.services, pytest.mark.storms]
@@ -87,7 +88,7 @@ class Trouble:
     def end(self) -> str:
         """Let the command end; return what the runner said."""
         (self.bench.cwd / "go").touch()
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=LONG_S)
         assert self.process.returncode == 0, err.decode()
         return str(err.decode())
 
@@ -274,7 +275,7 @@ def test_a_store_that_does_not_answer_holds_a_resume_back(trouble: Any, faulty_s
     one.process.communicate()
     faulty_s3.proxy.refuse()
     one.start(2, times=SHORT)
-    out, err = one.process.communicate(timeout=60)
+    out, err = one.process.communicate(timeout=LONG_S)
     assert one.process.returncode == 125 and not out, "the command was not started"
     assert "can't be read" in err.decode() and faulty_s3.endpoint in err.decode(), err.decode()
     one.start(3)
@@ -295,7 +296,7 @@ def test_a_full_disk_of_the_node_costs_no_checkpoint_that_was_there(trouble: Any
         pytest.skip(f"mount: {done.stderr.decode()}")
     try:
         one.start()  # it saves 300 KB each time, and never deletes one
-        _, err = one.process.communicate(timeout=60)
+        _, err = one.process.communicate(timeout=LONG_S)
         assert one.process.returncode == 1 and b"No space left on device" in err
         saved = [event["name"] for event in one.bench.events("checkpoint")]
         assert len(saved) >= 3 and not [name for name in saved if name.endswith(".tmp")]
@@ -305,6 +306,6 @@ def test_a_full_disk_of_the_node_costs_no_checkpoint_that_was_there(trouble: Any
         subprocess.run(["umount", "-l", str(place)], check=True)
     (one.bench.cwd / "go").touch()
     one.start(2)
-    one.process.communicate(timeout=60)
+    one.process.communicate(timeout=LONG_S)
     [restored] = one.bench.events("restored")
     assert restored["name"] == saved[-1]
