@@ -47,10 +47,10 @@ def base(s: Settings, munge: str) -> str:
     MpiDefault=none
     MailProg=/bin/true
     ReturnToService=2
-    TCPTimeout=2
-    MessageTimeout=5
+    TCPTimeout=5
+    MessageTimeout=15
     SlurmctldTimeout=30
-    SlurmdTimeout=5
+    SlurmdTimeout=10
     KillWait=5
     MinJobAge=300
     FirstJobId={1000 + random.randrange(200000)}

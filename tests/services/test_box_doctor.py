@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ CUDA = Gpu(
     driver_exact="560.28.03",
     code=(Code(name="torch", version="2.7.1", cubins=("8.0", "9.0"), source="elf"),),
 )
-LATE_S = 60.0  # five seconds is the claim; the tests' machine may be ten times slower
+LATE_S = 60.0  # five seconds is the claim (1 to 2 s where nothing else is at work); the tests' machine may be busy
 LEAST = 48 << 10  # bytes that a refusal may send: keys, questions, no thing that a run needs
 NAMES = itertools.count(1)
 
@@ -54,6 +54,7 @@ class Person:
 
     home: Path
     capfd: pytest.CaptureFixture[str]
+    note: Callable[[str, str], None]
 
     @property
     def spec(self) -> Path:
@@ -75,7 +76,9 @@ class Person:
             sent, sessions, begun = box.bytes()[0], count(box), time.monotonic()
             code, told = self.call(*words)
             assert code == 69, told
-            assert time.monotonic() - begun < LATE_S
+            took = time.monotonic() - begun
+            assert took < LATE_S
+            self.note("figures", f"`{words[0]}` is refused within {took:.1f} s")
             assert box.bytes()[0] - sent < LEAST
             assert count(box) - sessions <= 3, "one that opens the connection, and the question"
         assert not list((self.home / "store").glob("runs/*")), "nothing was begun"
@@ -88,7 +91,11 @@ class Person:
 
 @pytest.fixture
 def person(
-    box: Box, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    box: Box,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[..., None],
 ) -> Iterator[Person]:
     places = {
         "XDG_CONFIG_HOME": "config",
@@ -106,7 +113,7 @@ def person(
     text = (digits / "experiment.yaml").read_text().replace("  cpus: 1\n", "  cpus: 1\n  gpus: 1\n")
     (tmp_path / "experiment.yaml").write_text(text)
     (tmp_path / "experiment.lock").write_text(dumps(replace(load(digits / "experiment.lock"), gpu=CUDA)))
-    one = Person(home=tmp_path, capfd=capfd)
+    one = Person(home=tmp_path, capfd=capfd, note=record_property)
     yield one
     for host in {profiles.load(name).host for name in profiles.names()}:
         OpenSSH(host or "").end()
