@@ -6,6 +6,7 @@ import ast
 import fcntl
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
+from launcher.code import snapshot
 from launcher.errors import DiskFullError, TargetError
 from launcher.image.oci import Image
 from launcher.image.sif import sif
@@ -23,10 +25,12 @@ from launcher.profiles.places import Places
 from launcher.remote import facts, receiving, tools
 from launcher.remote.contact import contact
 from launcher.remote.delivery import Delivery, deliver, judge, prepare
+from launcher.remote.differences import code, difference
 from launcher.remote.here import Here
 from launcher.remote.images import delivery
-from launcher.remote.items import Item, Link
+from launcher.remote.items import BLOCK, Item, Link
 from launcher.remote.model import Shell
+from launcher.spec.model import CodeSpec
 from tests.far import Far
 from tests.rootfs import image
 from tests.test_squashfs import LOWER, UPPER
@@ -344,3 +348,87 @@ def test_other_runtimes_get_layers(tmp_path: Path, cache: Cache) -> None:
     assert delivered.sif is None
     for there, here in zip(delivered.image.layers, made.layers, strict=True):
         assert there.path.read_bytes() == here.path.read_bytes()
+
+
+# code of today, and of yesterday ---------------------------------------------------------------------------------
+
+
+def packed_code(folder: Path, cache: Cache, **changed: str) -> tuple[str, Path]:
+    """Write a tree of 400 files, some of them as told, and pack it; return (digest, archive)."""
+    draw = random.Random(7)
+    folder.mkdir(exist_ok=True)
+    for number in range(400):
+        name = f"m{number:03d}.py"
+        text = "".join(f"line_{n} = {draw.random()}\n" for n in range(draw.randint(1, 200)))
+        (folder / name).write_text(changed.get(name[:4], "") + text)
+    for name, text in changed.items():
+        if name.startswith("new"):
+            (folder / f"{name}.py").write_text(text)
+    made = snapshot(CodeSpec(root=folder), cache)
+    return made.digest, made.archive
+
+
+def test_a_changed_line_of_a_large_repository_is_what_travels(shared: Path, tmp_path: Path, cache: Cache) -> None:
+    whole = Far()
+    first, archive = packed_code(tmp_path / "code", cache)
+    deliver(whole, Places(str(shared)), [code(first, archive, cache, "there")])
+    assert whole.sent > 500_000
+    for number, changed in enumerate(({"m000": "x = 1\n"}, {"m399": "x = 1\n"}, {"new1": "y = 1\n"}, {"m200": "z"})):
+        digest, archive = packed_code(tmp_path / "code", cache, **changed)
+        far = Far()
+        deliver(far, Places(str(shared)), [code(digest, archive, cache, "there")])
+        assert far.sent < 24_000, f"{number}: {far.sent} bytes: two programs, and a file"
+        assert (shared / Places("").artifact(digest)).read_bytes() == archive.read_bytes()
+        assert far.trips == 2
+    assert list((shared / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "short", "other"])
+def test_a_base_that_is_not_what_it_was_costs_one_more_transfer(
+    shared: Path, tmp_path: Path, cache: Cache, harm: str
+) -> None:
+    first, archive = packed_code(tmp_path / "code", cache)
+    deliver(Far(), Places(str(shared)), [code(first, archive, cache, "there")])
+    digest, archive = packed_code(tmp_path / "code", cache, m000="x = 1\n")
+    there, far = shared / Places("").artifact(first), Far()
+    there.chmod(0o644)
+
+    def meddle(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        if far.trips == 2:  # it was there when it was asked for
+            if harm == "gone":
+                there.unlink()
+            elif harm == "short":
+                os.truncate(there, 1000)
+            else:
+                there.write_bytes(bytes(there.stat().st_size))
+        return chunks
+
+    far.meddle = meddle
+    items = [Item(path="before", source=b"1"), code(digest, archive, cache, "there"), Item(path="after", source=b"2")]
+    deliver(far, Places(str(shared)), items)
+    assert (shared / Places("").artifact(digest)).read_bytes() == archive.read_bytes()
+    assert ((shared / "before").read_bytes(), (shared / "after").read_bytes(), far.trips) == (b"1", b"2", 3)
+
+
+def test_steps_make_the_new_from_the_old() -> None:
+    draw = random.Random(3)
+    for _ in range(300):
+        tail = b"t" * draw.randint(0, 700)
+        before, after = (
+            b"".join(bytes([draw.randint(0, kinds)]) * BLOCK for _ in range(draw.randint(0, 40))) + tail
+            for kinds in (5, 7)
+        )
+        steps = list(difference(before, after))
+        assert b"".join((before if one.copied else after)[one.at : one.at + one.size] for one in steps) == after
+        own = [sum(one.size for one in steps[:n]) for n, one in enumerate(steps) if not one.copied]
+        assert own == [one.at for one in steps if not one.copied], "the rest is told in order"
+
+
+def test_what_a_site_was_sent_is_remembered_by_site(tmp_path: Path, cache: Cache) -> None:
+    first, archive = packed_code(tmp_path / "code", cache)
+    assert not code(first, archive, cache, "one").bases
+    second, archive = packed_code(tmp_path / "code", cache, m000="x = 1\n")
+    assert [base.path for base in code(second, archive, cache, "one").bases] == [Places("").artifact(first)]
+    assert not code(second, archive, cache, "two").bases
+    again = code(first, archive, cache, "one")
+    assert [base.path for base in again.bases] == [Places("").artifact(second)], "not from itself"

@@ -44,13 +44,14 @@ def send(
     Raises TargetError, DiskFullError when the shared folder is full, FetchError for tools that can't be had.
     """
     from launcher.remote.delivery import Delivery, prepare
+    from launcher.remote.differences import code
     from launcher.remote.images import delivery
     from launcher.remote.items import Item
     from launcher.target.architecture import of
 
     here = Places("")
     image = delivery(shell, freight.image, profile.runtime, cache)
-    items = [Item(path=here.artifact(plan.shared.code), source=freight.code)]
+    items = [code(plan.shared.code, freight.code, cache, f"{shell.where}:{profile.shared}")]
     items += [
         Item(path=here.input(plan.shared.data[name]), source=path, tree=path.is_dir())
         for name, path in freight.data.items()

@@ -16,6 +16,7 @@ from launcher.errors import DiskFullError, LauncherError, TargetError
 from launcher.progress import SILENT, Progress, Task
 from launcher.remote import receiving
 from launcher.remote.contact import Site, contact, program
+from launcher.remote.differences import against
 from launcher.remote.here import Here
 from launcher.remote.items import Item
 from launcher.remote.model import Shell
@@ -102,6 +103,7 @@ def paths(items: Iterable[Item]) -> Iterator[str]:
     for item in items:
         yield item.path
         yield from item.unless
+        yield from (base.path for base in item.bases)
 
 
 def lacking(wanted: Sequence[str], site: Site) -> bool:
@@ -130,16 +132,21 @@ def send(
     """Send items in one stream, and run what is to be run after them. Raises TargetError, DiskFullError."""
     if not items and not runs:
         return
-    size = sum(item.size - begun(item, site.parts) for item in items)
-    if site.free_bytes is not None and size > site.free_bytes:
-        raise full(site, f"{size} bytes are to be sent, and {site.free_bytes} are free")
-    with progress.task(f"send to {site.where}", size) as task:
+    items = items if isinstance(shell, Here) else [against(item, site.there) for item in items]
+    room = sum(item.size - begun(item, site.parts) for item in items)
+    if site.free_bytes is not None and room > site.free_bytes:
+        raise full(site, f"{room} bytes are to be sent, and {site.free_bytes} are free")
+    travels = sum(item.travels - begun(item, site.parts) for item in items)
+    with progress.task(f"send to {site.where}", travels) as task:
         if isinstance(shell, Here):
             items = put_here(items, site.shared, task)
         if items or runs:
             stream = frames(items, runs, compiled, task, site.parts)
             done = shell.run(program(profile, receiving, site.shared), stdin=stream)
-            judge(site, done.stdout, done.stderr, done.code)
+            if spoiled := judge(site, done.stdout, done.stderr, done.code):
+                [at] = [number for number, item in enumerate(items) if item.path == spoiled]
+                whole = [replace(item, bases=(), base="", steps=()) for item in items[at:]]
+                send(shell, profile, site, whole, runs, progress, compiled)
 
 
 def put_here(items: Sequence[Item], shared: str, task: Task) -> list[Item]:
@@ -171,8 +178,9 @@ def copy(item: Item, new: Path) -> None:
     receiving.write(str(new), chunks_of(source), item.mode)
 
 
-def judge(site: Site, said: bytes, complained: bytes, code: int) -> None:
-    """Read the receiver's answer. Raises TargetError or DiskFullError when not everything is in place."""
+def judge(site: Site, said: bytes, complained: bytes, code: int) -> str:
+    """Read the receiver's answer; return the path of what has to come whole, since what it was to be made from is not
+    what it should be, and "" otherwise. Raises TargetError or DiskFullError when not everything is in place."""
     _, mark, answer = said.rpartition(receiving.MARK.encode())
     if not mark:
         last = complained.decode(errors="replace").strip()[-1000:]
@@ -180,8 +188,8 @@ def judge(site: Site, said: bytes, complained: bytes, code: int) -> None:
             f"{site.where} took nothing (exit code {code}): {last}", hint="the same again goes on from there"
         )
     told = json.loads(answer)
-    if "done" in told:
-        return
+    if "done" in told or "whole" in told:
+        return str(told.get("whole", ""))
     if told.get("cut"):
         raise TargetError(f"the transfer to {site.where} was cut", hint="the same again sends what is still missing")
     if told["errno"] in FULL:

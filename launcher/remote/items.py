@@ -11,6 +11,7 @@ from launcher.digest import sha256_bytes
 
 FILE_MODE = 0o644
 WORTH_BYTES = 1 << 20  # less is sent again
+BLOCK = 512  # of a tar archive, in bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,32 @@ Tree = Mapping[str, "Path | bytes | Link"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Base:
+    """A file that the site may have: `path` as an item's, `source` the same bytes here."""
+
+    path: str
+    source: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """`size` bytes of an item: from its base (`copied`) or from itself, at an offset there."""
+
+    copied: bool
+    at: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """Something that lies at `path`, relative to the shared folder, once it is delivered: whole, by a rename.
 
     `source` is a file, bytes, or for a `tree` a folder or a mapping of names to these. What is there is taken for
     right, since its name says what it is, but for one that `replace`s: credentials. An item is not wanted where all of
     `unless` (relative paths) are there. One with a mode that keeps others out lies in a folder that does, too.
+
+    Where one of its `bases` is there, only what differs has to travel: then `base` is that one's path, and `steps` make
+    the item from it.
     """
 
     path: str
@@ -38,12 +59,15 @@ class Item:
     tree: bool = False
     replace: bool = False
     unless: tuple[str, ...] = ()
+    bases: tuple[Base, ...] = ()
+    base: str = ""
+    steps: tuple[Step, ...] = ()
 
     @property
     def part(self) -> str:
         """Name of what has come of it so far, below `tmp`; "" where it is sent at once or not at all. The size is in
         it: what has another one is another file."""
-        if self.tree or self.replace or self.mode != FILE_MODE or self.size < WORTH_BYTES:
+        if self.base or self.tree or self.replace or self.mode != FILE_MODE or self.size < WORTH_BYTES:
             return ""
         return f"{sha256_bytes(f'{self.path}:{self.size}'.encode())[:32]}.part"
 
@@ -53,6 +77,11 @@ class Item:
         if self.tree:
             return sum(len(x) if isinstance(x, bytes) else x.stat().st_size for _, x, _ in self.files())
         return len(self.source) if isinstance(self.source, bytes) else Path(str(self.source)).stat().st_size
+
+    @property
+    def travels(self) -> int:
+        """How many of its bytes have to be sent."""
+        return sum(step.size for step in self.steps if not step.copied) if self.base else self.size
 
     def entries(self) -> Iterator[tuple[str, Path | bytes | Link, int]]:
         """Yield (path, content, mode) of what a tree holds, in order; empty folders are left out."""

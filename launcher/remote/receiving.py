@@ -1,10 +1,12 @@
 """Puts what is delivered below a shared folder, each thing whole by a rename: a program that a login node is sent.
 
-It reads frames on stdin. A frame is a line of JSON, then pieces (a flag: 0 end, 1 as it is, 2 zlib; four bytes of
-length; so many bytes), then the sha256 of its content:
+It reads frames on stdin. A frame is a line of JSON, then pieces (a flag: 0 end, 1 as it is, 2 zlib, 3 copied; four
+bytes of length; so many bytes), then the sha256 of its content:
 
-    {"kind": "file", "path": ..., "mode": ..., "replace": ..., "part": ..., "start": ...}
-                                       `start` bytes of it lie in tmp/`part`: it goes on from there, and may again
+    {"kind": "file", "path": ..., "mode": ..., "replace": ..., "part": ..., "start": ..., "base": ...}
+                                       `start` bytes of it lie in tmp/`part`: it goes on from there, and may again.
+                                       A copied piece is an offset and a size (eight bytes each) in the file `base`;
+                                       where that is not what was thought, the answer names what is to come whole
     {"kind": "tree", "path": ..., "compile": ...}          its content is a tar archive
     {"kind": "run", "argv": [...]}                         once all before it are there
     {"kind": "end"}
@@ -35,8 +37,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
 MARK = "\nlauncher answers: "
-END, PLAIN, DEFLATED = 0, 1, 2
+END, PLAIN, DEFLATED, COPIED = 0, 1, 2, 3
 PIECE = struct.Struct(">BI")
+SPAN = struct.Struct(">QQ")
 ABANDONED_S = 2 * 86400
 INCOMING = "tmp"  # below the shared folder: what is under way
 
@@ -51,6 +54,8 @@ def main() -> None:
         answer = {"cut": True}
     except OSError as e:
         answer = {"errno": e.errno, "message": f"{e.strerror}: {e.filename}" if e.filename else str(e)}
+    except BaseError as e:
+        answer = {"whole": str(e)}
     except FailedError as e:
         answer = {"errno": None, "message": str(e)}
     sys.stdout.write(MARK + json.dumps(answer) + "\n")
@@ -58,6 +63,10 @@ def main() -> None:
 
 class CutError(Exception):
     """The stream ended before its end."""
+
+
+class BaseError(Exception):
+    """What something should be made from is not there, or is something else."""
 
 
 class FailedError(Exception):
@@ -72,9 +81,9 @@ def receive(stream: BinaryIO, shared: str) -> list[str]:
             if told["kind"] == "run":
                 made(told["argv"])
             else:
-                content = Content(stream)
-                take(content, told, folder, shared)
-                content.check(told["path"])
+                with Content(stream, told.get("base") and os.path.join(shared, told["base"]), told["path"]) as content:
+                    take(content, told, folder, shared)
+                    content.check()
                 place(os.path.join(folder, "new"), os.path.join(shared, told["path"]), told.get("replace", False))
                 done.append(told["path"])
     return done
@@ -242,10 +251,21 @@ def exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 class Content:
-    """The pieces of one frame, hashed as they come."""
+    """The pieces of one frame, hashed as they come. `base` is the file that some of them are copied from."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.digest, self.over = stream, hashlib.sha256(), False
+    def __init__(self, stream: BinaryIO, base: str | None = None, name: str = "") -> None:
+        self.stream, self.digest, self.over, self.name = stream, hashlib.sha256(), False, name
+        try:
+            self.base = open(base, "rb") if base else None  # noqa: SIM115 - closed with this
+        except OSError as e:
+            raise BaseError(name) from e
+
+    def __enter__(self) -> Content:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.base:
+            self.base.close()
 
     def chunks(self) -> Iterator[bytes]:
         while not self.over:
@@ -254,7 +274,21 @@ class Content:
                 self.over = True
                 return
             data = exactly(self.stream, size)
+            if flag == COPIED:
+                yield from self.copied(*SPAN.unpack(data))
+                continue
             data = zlib.decompress(data) if flag == DEFLATED else data
+            self.digest.update(data)
+            yield data
+
+    def copied(self, at: int, size: int) -> Iterator[bytes]:
+        assert self.base is not None
+        self.base.seek(at)
+        while size:
+            data = self.base.read(min(size, 1 << 20))
+            if not data:
+                raise BaseError(self.name)
+            size -= len(data)
             self.digest.update(data)
             yield data
 
@@ -262,9 +296,12 @@ class Content:
         for _ in self.chunks():
             pass
 
-    def check(self, name: str) -> None:
-        if exactly(self.stream, 32) != self.digest.digest():
-            raise FailedError(f"{name} came with other bytes than were sent")
+    def check(self) -> None:
+        if exactly(self.stream, 32) == self.digest.digest():
+            return
+        if self.base:
+            raise BaseError(self.name)
+        raise FailedError(f"{self.name} came with other bytes than were sent")
 
 
 class Reading:

@@ -13,12 +13,11 @@ from typing import Any
 
 from launcher.digest import CHUNK_BYTES
 from launcher.progress import Task
-from launcher.remote.items import Item, Link
-from launcher.remote.receiving import DEFLATED, END, PIECE, PLAIN
+from launcher.remote.items import BLOCK, Item, Link
+from launcher.remote.receiving import COPIED, DEFLATED, END, PIECE, PLAIN, SPAN
 
 LEVEL = 1
 WORTH = 0.9  # a piece that stays bigger than so much of itself goes as it is
-BLOCK = 512
 MTIME = 315619200  # 1980-01-02, which every archiver knows
 Compress = Callable[[bytes], bytes]
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -38,8 +37,12 @@ def frames(
         head: dict[str, Any] = {"kind": "tree" if item.tree else "file", "path": item.path, "mode": item.mode}
         start = begun(item, parts)
         part = {"part": item.part, "start": start} if item.part else {}
-        yield line({**head, "replace": item.replace, "compile": item.path == compiled, **part})
-        yield from content(archive(item) if item.tree else chunks_of(item.source), compress, task, start)
+        base = {"base": item.base} if item.base else {}
+        yield line({**head, "replace": item.replace, "compile": item.path == compiled, **part, **base})
+        if item.base:
+            yield from stepwise(item, compress, task)
+        else:
+            yield from content(archive(item) if item.tree else chunks_of(item.source), compress, task, start)
     for argv in runs:
         yield line({"kind": "run", "argv": list(argv)})
     yield line({"kind": "end"})
@@ -62,13 +65,41 @@ def content(chunks: Iterable[bytes], compress: Compress, task: Task, start: int 
         chunk, left = whole[left:], max(0, left - len(whole))
         if not chunk:
             continue
-        small = compress(chunk)
-        flag, data = (DEFLATED, small) if len(small) < WORTH * len(chunk) else (PLAIN, chunk)
-        yield PIECE.pack(flag, len(data))
-        yield data
+        yield from piece(chunk, compress)
         task.advance(len(chunk))
     yield PIECE.pack(END, 0)
     yield digest.digest()
+
+
+def piece(chunk: bytes, compress: Compress) -> Iterator[bytes]:
+    small = compress(chunk)
+    flag, data = (DEFLATED, small) if len(small) < WORTH * len(chunk) else (PLAIN, chunk)
+    yield PIECE.pack(flag, len(data))
+    yield data
+
+
+def stepwise(item: Item, compress: Compress, task: Task) -> Iterator[bytes]:
+    """Yield a file as its steps: what is to be copied there, and the pieces that are not there."""
+    digest, source = hashlib.sha256(), Path(str(item.source))
+    with source.open("rb") as stream:
+        for step in item.steps:
+            for size in sizes(step.size):
+                chunk = stream.read(size)
+                digest.update(chunk)
+                if not step.copied:
+                    yield from piece(chunk, compress)
+                    task.advance(len(chunk))
+            if step.copied:
+                yield PIECE.pack(COPIED, SPAN.size)
+                yield SPAN.pack(step.at, step.size)
+    yield PIECE.pack(END, 0)
+    yield digest.digest()
+
+
+def sizes(total: int) -> Iterator[int]:
+    while total:
+        yield min(total, CHUNK_BYTES)
+        total -= min(total, CHUNK_BYTES)
 
 
 def compressor() -> Compress:

@@ -20,6 +20,7 @@ from launcher.profiles.places import Places
 from launcher.progress import SILENT, Progress
 from launcher.records.writing import user
 from launcher.remote.delivery import Delivery, prepare
+from launcher.remote.differences import code as code_item
 from launcher.remote.items import Item
 from launcher.remote.persistence import through_cuts
 from launcher.ssh.credentials import given
@@ -149,7 +150,7 @@ class Launch:
     def deliver(self, code: Path, data: Mapping[str, Path]) -> tuple[Site, str]:
         """Bring to the box what it lacks, but for an image that its engine pulls: two round trips at most."""
         here = Places("")
-        items = [Item(path=here.artifact(self.job.code), source=code)]
+        items = [code_item(self.job.code, code, self.cache, f"{self.shell.where}:{self.profile.shared}")]
         items += [
             Item(path=here.input(self.job.data[name]), source=path, tree=path.is_dir()) for name, path in data.items()
         ]

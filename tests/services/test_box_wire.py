@@ -74,6 +74,10 @@ class Desk(Renter):
         self.spec.parent.mkdir(exist_ok=True)
         self.spec.write_text(SPEC.format(version=self.version))
         (self.spec.parent / "train.py").write_text(script)
+        library = self.spec.parent / "library"
+        library.mkdir(exist_ok=True)
+        for number in range(200):
+            (library / f"part_{number:03d}.py").write_text(f"NOISE = {noise(100 + number)[: 5000 + 97 * number]!r}\n")
 
     @property
     def image(self) -> Image:
@@ -116,6 +120,7 @@ def compressed(layer: Layer) -> int:
 
 
 def test_a_changed_line_of_code_costs_that_and_little_more(desk: Desk, box: Box, record_property: Figures) -> None:
+    """There are 3 MB of code, which don't get smaller by compressing."""
     code = SCRIPT + "# another line\n"
     desk.write(script=code)
     launch, follow = launched(desk, box)

@@ -1,0 +1,77 @@
+"""What a file has in common with one that the site has already: today's code with yesterday's.
+
+A tar archive is made of blocks of 512 bytes (POSIX.1-2017, pax), and a file that didn't change is the same blocks at
+another place. So whole blocks are looked for; a file that did change travels from its first change to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.cache import Cache
+from launcher.digest import sha256_bytes
+from launcher.profiles.places import Places
+from launcher.remote.items import BLOCK, Base, Item, Step
+
+WORTH_BYTES = 32 << 10  # less is sent whole
+MOST_BYTES = 256 << 20  # more is not looked into
+ENOUGH = 0.9  # a base that has so much of it is as good as any
+REMEMBERED = 6  # of each site
+
+
+def code(digest: str, archive: Path, cache: Cache, site: str) -> Item:
+    """Return the item of a code archive, with the archives that were sent to a site before; `site` tells it from
+    others. This one is remembered for the next."""
+    there, key = Places(""), sha256_bytes(site.encode())
+    noted = cache.note("sent-code", key)
+    before = [str(one) for one in noted if one != digest] if isinstance(noted, list) else []
+    cache.write_note("sent-code", key, [digest, *before][:REMEMBERED])
+    kept = ((one, cache.find("artifacts", one)) for one in before[:REMEMBERED])
+    bases = tuple(Base(path=there.artifact(one), source=path) for one, path in kept if path)
+    return Item(path=there.artifact(digest), source=archive, bases=bases)
+
+
+def against(item: Item, there: Collection[str]) -> Item:
+    """Return the item as it has to travel where some of its bases are there: made from the one that has most of it."""
+    bases = [base for base in item.bases if base.path in there]
+    if not bases or not isinstance(item.source, Path) or not WORTH_BYTES <= item.size <= MOST_BYTES:
+        return item
+    new, best = item.source.read_bytes(), item
+    for base in bases:
+        steps = tuple(difference(base.source.read_bytes(), new))
+        made = replace(item, base=base.path, steps=steps)
+        best = min(best, made, key=lambda one: one.travels)
+        if best.travels < (1 - ENOUGH) * len(new):
+            break
+    return best
+
+
+def difference(old: bytes, new: bytes) -> Iterator[Step]:
+    """Yield the steps that make `new`: what is copied from `old`, and what comes from `new` itself, in order."""
+    places = {hash(block): at for at, block in reversed(list(blocks(old)))}
+    last = Step(copied=True, at=0, size=0)
+    for at, block in blocks(new):
+        found = last.at + last.size if last.copied else -1  # what follows in one most often follows in the other
+        if not is_at(old, found, block):
+            found = places.get(hash(block), -1)
+        copied = is_at(old, found, block)
+        start = found if copied else at
+        if last.copied == copied and last.at + last.size == start:
+            last = replace(last, size=last.size + len(block))
+            continue
+        if last.size:
+            yield last
+        last = Step(copied=copied, at=start, size=len(block))
+    if last.size:
+        yield last
+
+
+def is_at(data: bytes, at: int, block: bytes) -> bool:
+    return at >= 0 and data.startswith(block, at)
+
+
+def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
+    for at in range(0, len(data), BLOCK):
+        yield at, data[at : at + BLOCK]
