@@ -33,15 +33,17 @@ def bucket_of(url: str) -> tuple[str, str]:
 
 def backend(access: Access, folder: str | None, credentials: Credentials | None) -> ObjectStore:
     """Open what an Access names; nothing is asked of a server yet. Raises obstore's own errors."""
-    import obstore.store
+    from obstore.store import MemoryStore
+
+    from launcher.store.folder import Folder
 
     builders = {"s3": s3, "gs": google, "az": azure}
     if folder is not None:
         os.makedirs(folder, exist_ok=True)
-        return obstore.store.LocalStore(folder)
+        return Folder(folder)  # type: ignore[return-value]
     if build := builders.get(scheme_of(access.url)):
         return build(access, None if anonymous(access) else credentials)
-    return obstore.store.MemoryStore()
+    return MemoryStore()
 
 
 def s3(access: Access, credentials: Credentials | None) -> ObjectStore:

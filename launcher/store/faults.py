@@ -123,7 +123,7 @@ def translated(error: Exception, place: str, access: Access | None = None) -> La
         return made(CODES[code][0], place, f"{CODES[code][1]} ({code})", CODES[code][2], access)
     if METADATA.search(text):
         return nobody(place, access)
-    if kind == "AlreadyExistsError":
+    if kind in ("AlreadyExistsError", "FileExistsError"):
         return ObjectExistsError(f"{place}: exists already, and is written only once")
     if kind in ("FileNotFoundError", "NotFoundError"):
         return ObjectMissingError(f"{place}: is not there")

@@ -1,9 +1,4 @@
-"""Objects under keys: put, create once, get, list, delete. Every error of the library below becomes one of ours.
-
-How a folder keeps its promises (seen by strace, obstore 0.12): an object is written to `<key>#<n>`, then linked
-(create) or renamed (put) to its name. A killed writer leaves only a `#<n>` file, which no listing shows and which
-the next writer of that key steps around. Nothing is fsynced: a power cut may lose the last seconds.
-"""
+"""Objects under keys: put, create once, get, list, delete. Every error of the library below becomes one of ours."""
 
 from __future__ import annotations
 
