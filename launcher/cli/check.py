@@ -9,7 +9,7 @@ import click
 
 from launcher.cache import Cache
 from launcher.cli.listing import store_option
-from launcher.cli.output import json_option, print_json, print_text, runtime_option
+from launcher.cli.output import HERE, json_option, print_json, print_text, runtime_option
 from launcher.cli.progress import choose_progress
 from launcher.errors import TargetError
 
@@ -29,7 +29,7 @@ STYLES = {"ok": "green", "warning": "yellow", "unknown": "cyan", "refused": "red
 
 @click.command("check")
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
-@click.option("--on", "target", default="local", show_default=True, metavar="TARGET", help="The target to ask.")
+@click.option("--on", "target", default=HERE, show_default=True, metavar="TARGET", help="The target to ask.")
 @runtime_option
 @store_option
 @click.option("--frozen", is_flag=True, help="Refuse when the lock is missing or no longer fits.")
@@ -58,7 +58,7 @@ def check(
     from launcher.store import default_url
 
     cache = Cache()
-    profile = seen_now(profiles.load(target), store) if target != "local" else None
+    profile = seen_now(profiles.load(target), store) if target != HERE else None
     chosen = targets.open("local", cache, runtime=runtime)
     loaded, lock = locked(given(spec), cache, choose_progress(), frozen=frozen)
     facts: Facts | Profile

@@ -19,6 +19,9 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+HERE = "local"  # this machine, where a target is named
+
+
 def runtime_option(command: Command) -> Command:
     """Add `--runtime` to a command; the function gets `runtime: str | None`."""
     text = "What runs the container (default: the first that works here)."

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher import target
+from launcher import target as targets
 from launcher.cache import Cache
 from launcher.cli import execution, pipeline
-from launcher.cli.output import json_option, runtime_option
+from launcher.cli.output import HERE, json_option, runtime_option
 from launcher.cli.progress import choose_progress
 from launcher.errors import (
     IntegrityError,
@@ -48,15 +48,30 @@ SILENT_S = {"running": 30.0, "queued": 120.0}  # a heartbeat comes every 20 s; b
 
 @click.command("rerun")
 @click.argument("run_id", metavar="RUN")
+@click.option("--on", "target", metavar="TARGET", help="A box (default: this machine).")
+@click.option("-d", "--detach", is_flag=True, help="On a box: return when it has been started there.")
 @click.option("--data", "words", multiple=True, metavar="NAME=PATH", help="Where an input is now.")
 @runtime_option
 @click.option("--store", "place", metavar="URL", help="The store that has the record (default: $LAUNCHER_STORE).")
 @json_option
 @click.pass_context
 def rerun(
-    ctx: click.Context, run_id: str, words: tuple[str, ...], runtime: str | None, place: str | None, as_json: bool
+    ctx: click.Context,
+    run_id: str,
+    target: str | None,
+    detach: bool,
+    words: tuple[str, ...],
+    runtime: str | None,
+    place: str | None,
+    as_json: bool,
 ) -> None:
     """Run RUN again as a new run, from its record alone: same image, same code, same parameters."""
+    if target not in (None, HERE):
+        from launcher.cli.resume import rerun_on
+
+        ctx.exit(rerun_on(run_id, str(target), words, place, runtime, detach, as_json))
+    if detach:
+        raise UsageError("--detach is for boxes", hint="what runs here ends with this command")
     cache, progress = Cache(), choose_progress()
     opened, access = execution.open_store(place)
     old, facts = recorded(opened, run_id)
@@ -71,9 +86,9 @@ def resume_run(run_id: str, words: Sequence[str], place: str | None, runtime: st
     cache, progress = Cache(), choose_progress()
     opened, access = execution.open_store(place)
     job, facts = recorded(opened, run_id)
-    refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))
+    refuse_to_resume(records.load(opened, job.run), targets.open("local", cache, runtime=runtime))
     work = recovered(job, opened, access, cache, progress, given_paths(words), runtime)
-    refuse_to_resume(records.load(opened, job.run), target.open("local", cache, runtime=runtime))  # that took a while
+    refuse_to_resume(records.load(opened, job.run), targets.open("local", cache, runtime=runtime))  # that took a while
     work = replace(work, attempt=records.next_attempt(opened, job.run))
     return execution.execute(work, opened, cache, runtime=runtime, facts=facts, as_json=as_json)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import click
 
 from launcher.cache import Cache
 from launcher.cli.listing import store_option
-from launcher.cli.output import json_option, runtime_option
+from launcher.cli.output import HERE, json_option, runtime_option
 from launcher.cli.progress import choose_progress
 from launcher.errors import LauncherError, TargetError, UsageError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from launcher.ssh.door import Sent
     from launcher.store.access import Access
     from launcher.store.objects import Store
-
-HERE = "local"
 
 
 @click.command()
@@ -100,19 +98,58 @@ def resume_on(
     """Start the next attempt of a run on a box."""
     from launcher import records
     from launcher.cli import execution
-    from launcher.cli.inputs import origins, paths
-    from launcher.cli.launch import Load, Way, reached, sent
-    from launcher.cli.rerun import brought_back, given_paths, recorded
+    from launcher.cli.rerun import recorded
 
-    cache, progress = Cache(), choose_progress()
     opened, access = execution.open_store(place)
     job, facts = recorded(opened, run)
     refuse_living(run, opened, told, profile)
+
+    def attempt() -> int:
+        refuse_living(run, opened, told, profile)  # to bring it back took a while
+        return records.next_attempt(opened, run)
+
+    return bring_and_send(job, facts, profile, opened, access, words, attempt, detach=detach, as_json=as_json)
+
+
+def rerun_on(
+    run: str, target: str, words: Sequence[str], place: str | None, runtime: str | None, detach: bool, as_json: bool
+) -> int:
+    """Run a recorded run again on a box, as a new run."""
+    from launcher.cli import execution
+    from launcher.cli.launch import box
+    from launcher.cli.rerun import recorded
+    from launcher.job import again
+
+    profile = box(target, runtime)
+    opened, access = execution.open_store(place)
+    old, facts = recorded(opened, run)
+    job = again(old, *execution.moment())
+    return bring_and_send(job, facts, profile, opened, access, words, lambda: 1, detach=detach, as_json=as_json)
+
+
+def bring_and_send(
+    job: Job,
+    facts: Mapping[str, object] | None,
+    profile: Profile,
+    opened: Store,
+    access: Access,
+    words: Sequence[str],
+    attempt: Callable[[], int],
+    *,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Bring back to this machine what a recorded job names, and from here to a box; start it there. `attempt` gives its
+    number, or refuses, just before it is sent."""
+    from launcher.cli.inputs import origins, paths
+    from launcher.cli.launch import Load, Way, reached, sent
+    from launcher.cli.rerun import brought_back, given_paths
+
+    cache, progress = Cache(), choose_progress()
     with reached(profile, opened.url) as (shell, looked):
         profile = looked.result()
         fit = partial(refuse_unfit, job, profile, access)
         found = brought_back(job, opened, cache, progress, given_paths(words), fit)
-        refuse_living(run, opened, told, profile)  # that took a while
         load = Load(
             job=job,
             image=found.image,
@@ -120,7 +157,7 @@ def resume_on(
             data=paths(found.data),
             origins=origins(found.data),
             facts=facts,
-            attempt=records.next_attempt(opened, run),
+            attempt=attempt(),
         )
         way = Way(profile=profile, shell=shell, opened=opened, access=access, cache=cache, progress=progress)
         return sent(load, way, detach=detach, as_json=as_json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.cache import Cache
-from launcher.cli.output import json_option, runtime_option
+from launcher.cli.output import HERE, json_option, runtime_option
 from launcher.cli.progress import choose_progress
 from launcher.errors import StoreError, UsageError
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from launcher.job import Job
     from launcher.spec.model import Spec
     from launcher.store.objects import Store
-
-HERE = "local"
 
 
 @click.command("run")

@@ -105,6 +105,27 @@ def test_from_nothing_to_the_trained_record_by_one_command(renter: Renter, box: 
     assert renter.call("logs", first).splitlines()[-1].startswith("right: ")
 
 
+def test_a_run_of_this_machine_is_run_again_on_a_box_from_its_record(renter: Renter, box: Box) -> None:
+    """Its spec is gone; a target that has a queue is refused."""
+    spec, start = chain(renter, "here-first", steps=4, pause=0.1)
+    here = renter.json("run", str(spec))["run"]
+    shutil.rmtree(spec.parent)
+    client = Client(renter, "rerun", here, "--on", box.name)
+    assert client.ended() == 0, client.said
+    [there] = set(renter.runs()) - {here}
+    found = judge(renter, there, start, 4)
+    assert found.host["node"] == box.name and found.attempts[0].attempt == 1
+    first = records.load(renter.store, here)
+    assert (found.image, found.code, found.params, found.seed) == (first.image, first.code, first.params, first.seed)
+    told = renter.json("rerun", here, "--on", box.name, "--detach")
+    renter.end(told["run"])
+    judge(renter, told["run"], start, 4)
+    queue = renter.home / "config" / "launcher" / "targets" / "queue.toml"
+    queue.write_text('[target]\nkind = "slurm"\nshared = "/x"\n')
+    client = Client(renter, "rerun", here, "--on", "queue")
+    assert client.ended() == 2 and "queue is a Slurm cluster" in client.said
+
+
 def test_letting_go_leaves_it_alone_and_attach_comes_back(renter: Renter, box: Box) -> None:
     spec, start = chain(renter, "letting-go", steps=14)
     with on_it(renter, box, spec) as client:
