@@ -268,7 +268,7 @@ def test_points_that_are_packed_run_at_once_and_go_on_together(site: Make) -> No
     script = (
         "import os, sys, time\n"
         "n = int(os.environ['LAUNCHER_PARAM_N'])\n"
-        "time.sleep(4)\nprint('point', n, flush=True)\nsys.exit(4 if n == 1 else 0)\n"
+        "time.sleep(8)\nprint('point', n, flush=True)\nsys.exit(4 if n == 1 else 0)\n"
     )
     one = site(Wish(script=script, points=3, pack=3))
     done = one.task()
