@@ -118,6 +118,9 @@ def test_what_has_succeeded_is_not_waited_for_in_the_queue(word: str, over: bool
         ("killed", "gone", True, "cancelled"),
         ("running", "gone", True, "cancelled"),
         ("succeeded", "gone", True, "succeeded"),
+        ("failed", "gone", True, "failed"),  # that it did by itself, before
+        ("failed", None, False, "failed"),
+        ("refused", "gone", True, "refused"),
     ],
 )
 def test_what_was_cancelled_is_not_sent_again_by_itself(
@@ -125,7 +128,8 @@ def test_what_was_cancelled_is_not_sent_again_by_itself(
 ) -> None:
     found = one(run, scheduler, sent=sent, cancelled=True)
     assert found.points[0].state == state and to_do(found) == ()
-    assert to_do(found, cancelled=True) == ((0,) if state == "cancelled" else ())
+    assert to_do(found, cancelled=True) == ((0,) if state in ("cancelled", "failed", "refused") else ())
+    assert failed(found) == ((0,) if state in ("failed", "refused") else ())
 
 
 @pytest.mark.parametrize(

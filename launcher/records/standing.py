@@ -7,7 +7,7 @@
 | running | the run says so, or the scheduler says that its task runs |
 | queued | it is in the scheduler's queue, for the first time or again |
 | waiting | it has not come to the scheduler yet: the site's limit, or a submit that was cut short |
-| cancelled | somebody said that it is not wanted any more, before it succeeded |
+| cancelled | somebody said that it is not wanted any more, before it had ended by itself |
 | lost | it was submitted, the scheduler surely has it no more, and the store shows no end |
 | unknown | it was submitted, and nobody answers who could tell more |
 """
@@ -29,6 +29,7 @@ STATES = (
 )  # fmt: skip
 BAD = ("failed", "killed", "refused", "lost")
 OVER = ("succeeded", *BAD, "cancelled")
+OWN = ("succeeded", "failed", "refused")  # what a run came to by itself, whatever somebody says of it later
 IN_QUEUE = ("pending", "running", "completing")
 
 
@@ -45,8 +46,9 @@ class Sight(Protocol):
 class Stand:
     """Where one point stands. `run` is the run that decides it: its own, or `by` another sweep that had the same point.
 
-    `live` says whether the scheduler has a task for it; None where nobody knows. `brief` is what a list tells of its
-    run, made up from the plan as long as that has not begun.
+    `live` says whether the scheduler has a task for it; None where nobody knows. `unwanted` are those that somebody has
+    cancelled, whatever came of them. `brief` is what a list tells of its run, made up from the plan as long as that has
+    not begun.
     """
 
     index: int
@@ -55,6 +57,7 @@ class Stand:
     reason: str | None = None
     live: bool | None = False
     begun: bool = False
+    unwanted: bool = False
     by: str | None = None
     brief: Brief
 
@@ -123,7 +126,8 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
     if state == "succeeded" and sight is not None and sight.state == "pending":
         live = False  # a controller that was killed may hold a task for ever that has done its work
-    return Stand(index=index, run=run, state=state, reason=reason, live=live, begun=told is not None, brief=brief)
+    what = {"state": state, "reason": reason, "live": live, "unwanted": index in known.cancelled}
+    return Stand(index=index, run=run, begun=told is not None, brief=brief, **what)  # type: ignore[arg-type]
 
 
 def in_queue(known: Known, index: int) -> tuple[bool | None, Sight | None]:
@@ -145,7 +149,7 @@ def judged(told: Brief | None, sight: Sight | None, sent: bool, held: bool, canc
         state, reason = "waiting", None if told is None else f"to run again, after it {ending(told)}"
     else:
         state, reason = unbegun(word, sight, sent) if told is None else begun(told, word, sight, sent)
-    if cancelled and (state in (*BAD, "waiting") or (word == "gone" and state != "succeeded")):
+    if cancelled and state not in OWN and (state in (*BAD, "waiting") or word == "gone"):
         return "cancelled", reason if state in BAD else None
     return state, reason
 
@@ -199,12 +203,14 @@ def made_up(plan: Plan, index: int, run: str, state: str, reason: str | None) ->
 
 
 def to_do(found: Standing, *, cancelled: bool = False) -> tuple[int, ...]:
-    """Return the points that submitting again sends: what is missing, failed or was lost; with `cancelled` these too.
+    """Return the points that submitting again sends: what is missing, failed or was lost, and is wanted; with
+    `cancelled` what is not wanted any more, too.
 
     Never one that the scheduler has, or may have: not even one that failed, while its task isn't surely over.
     """
     wanted = {*BAD, "waiting", *(["cancelled"] if cancelled else [])}
-    return tuple(point.index for point in found.points if point.state in wanted and point.live is False)
+    sent = (point for point in found.points if cancelled or not point.unwanted)
+    return tuple(point.index for point in sent if point.state in wanted and point.live is False)
 
 
 def failed(found: Standing) -> tuple[int, ...]:
