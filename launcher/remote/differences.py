@@ -6,6 +6,8 @@ another place. So whole blocks are looked for; a file that did change travels fr
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ WORTH_BYTES = 32 << 10  # less is sent whole
 MOST_BYTES = 256 << 20  # more is not looked into
 ENOUGH = 0.9  # a base that has so much of it is as good as any
 REMEMBERED = 6  # of each site
+Data = bytes | mmap.mmap
 
 
 def code(digest: str, archive: Path, cache: Cache, site: str) -> Item:
@@ -35,22 +38,31 @@ def code(digest: str, archive: Path, cache: Cache, site: str) -> Item:
 
 def against(item: Item, there: Collection[str]) -> Item:
     """Return the item as it has to travel where some of its bases are there: made from the one that has most of it."""
-    bases = [base for base in item.bases if base.path in there]
+    bases = [base for base in item.bases if base.path in there and base.source.stat().st_size]
     if not bases or not isinstance(item.source, Path) or not WORTH_BYTES <= item.size <= MOST_BYTES:
         return item
-    new, best = item.source.read_bytes(), item
-    for base in bases:
-        steps = tuple(difference(base.source.read_bytes(), new))
-        made = replace(item, base=base.path, steps=steps)
-        best = min(best, made, key=lambda one: one.travels)
-        if best.travels < (1 - ENOUGH) * len(new):
-            break
+    best = item
+    with mapped(item.source) as new:
+        for base in bases:
+            with mapped(base.source) as old:
+                made = replace(item, base=base.path, steps=tuple(difference(old, new)))
+            best = min(best, made, key=lambda one: one.travels)
+            if best.travels < (1 - ENOUGH) * item.size:
+                break
     return best
 
 
-def difference(old: bytes, new: bytes) -> Iterator[Step]:
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def difference(old: Data, new: Data) -> Iterator[Step]:
     """Yield the steps that make `new`: what is copied from `old`, and what comes from `new` itself, in order."""
-    places = {hash(block): at for at, block in reversed(list(blocks(old)))}
+    places: dict[int, int] = {}
+    for at, block in blocks(old):
+        places.setdefault(hash(block), at)
     last = Step(copied=True, at=0, size=0)
     for at, block in blocks(new):
         found = last.at + last.size if last.copied else -1  # what follows in one most often follows in the other
@@ -68,10 +80,10 @@ def difference(old: bytes, new: bytes) -> Iterator[Step]:
         yield last
 
 
-def is_at(data: bytes, at: int, block: bytes) -> bool:
-    return at >= 0 and data.startswith(block, at)
+def is_at(data: Data, at: int, block: bytes) -> bool:
+    return at >= 0 and data[at : at + len(block)] == block
 
 
-def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
+def blocks(data: Data) -> Iterator[tuple[int, bytes]]:
     for at in range(0, len(data), BLOCK):
         yield at, data[at : at + BLOCK]
