@@ -99,3 +99,10 @@ def test_a_second_one_leaves_the_first_and_no_scraps(store: Store, tmp_path: Pat
         store.put("a", broken())
     assert store.get("a") == b"first"
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "\N{CJK UNIFIED IDEOGRAPH-65E5}" * 85])
+def test_a_name_as_long_as_the_file_system_allows_serves(store: Store, name: str) -> None:
+    store.put(f"outputs/{name}", b"x")
+    store.create(f"locks/{name}", b"y")
+    assert (store.get(f"outputs/{name}"), store.get(f"locks/{name}")) == (b"x", b"y")

@@ -2,7 +2,8 @@
 
 An object is written to `<key>#<n>`, brought to the disk (fsync(2)), and only then linked (create) or renamed (put) to
 its name; the name is on the disk too when the call returns. So what a manifest names is whole whenever the manifest
-is there. A killed writer leaves only a `#<n>` file, which no listing shows.
+is there. A killed writer leaves only a `#<n>` file, which no listing shows. Of a long name only the beginning stands
+before `#<n>`: file systems allow 255 bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+BEGINNING = 50  # characters of a name that a part's name begins with: at most 200 bytes of UTF-8
 CANNOT = (errno.EINVAL, errno.ENOTSUP)  # what file systems without fsync answer
 
 
@@ -34,8 +36,9 @@ class Folder:
         """Write an object. Raises FileExistsError where it should be created and is there, OSError, and what `data`
         raises."""
         path = os.path.join(self.root, key)
-        made = ensure(os.path.dirname(path))
-        part = f"{path}#{os.getpid()}{int.from_bytes(os.urandom(5), 'big')}"
+        above, name = os.path.split(path)
+        made = ensure(above)
+        part = f"{os.path.join(above, name[:BEGINNING])}#{os.getpid()}{int.from_bytes(os.urandom(5), 'big')}"
         try:
             write(part, (data,) if isinstance(data, bytes) else data)
             if mode == "create":
