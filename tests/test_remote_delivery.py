@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import io
 import json
 import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +18,14 @@ import pytest
 
 from launcher.cache import Cache
 from launcher.code import snapshot
+from launcher.digest import sha256_bytes
 from launcher.errors import DiskFullError, TargetError
 from launcher.image.oci import Image
 from launcher.image.sif import sif
 from launcher.node.images import read
 from launcher.profiles.model import Profile
 from launcher.profiles.places import Places
+from launcher.progress import SILENT
 from launcher.remote import facts, receiving, tools
 from launcher.remote.contact import contact
 from launcher.remote.delivery import Delivery, deliver, judge, prepare
@@ -30,6 +34,7 @@ from launcher.remote.here import Here
 from launcher.remote.images import delivery
 from launcher.remote.items import BLOCK, Item, Link
 from launcher.remote.model import Shell
+from launcher.remote.sending import frames
 from launcher.spec.model import CodeSpec
 from tests.far import Far
 from tests.rootfs import image
@@ -408,6 +413,72 @@ def test_a_base_that_is_not_what_it_was_costs_one_more_transfer(
     deliver(far, Places(str(shared)), items)
     assert (shared / Places("").artifact(digest)).read_bytes() == archive.read_bytes()
     assert ((shared / "before").read_bytes(), (shared / "after").read_bytes(), far.trips) == (b"1", b"2", 3)
+
+
+def large_change(tmp_path: Path, shared: Path, cache: Cache) -> tuple[Item, bytes]:
+    """Return the item of an archive of which a half is new, and its bytes; the one before it is there."""
+    old = os.urandom(8 << 20)
+    new = old[: 2 << 20] + os.urandom(4 << 20) + old[2 << 20 : 4 << 20]
+    made = []
+    for content in (old, new):
+        (tmp_path / "archive").write_bytes(content)
+        digest = sha256_bytes(content)
+        made.append(code(digest, cache.adopt("artifacts", digest, tmp_path / "archive"), cache, "there"))
+    deliver(Far(), Places(str(shared)), [made[0]])
+    return made[1], new
+
+
+def test_a_difference_that_was_cut_goes_on_where_it_stopped(shared: Path, tmp_path: Path, cache: Cache) -> None:
+    item, new = large_change(tmp_path, shared, cache)
+    far = Far()
+
+    def cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        sent = 0
+        for chunk in chunks:
+            yield chunk
+            if far.trips % 2 == 0 and (sent := sent + len(chunk)) > 3 << 20:
+                return
+
+    far.meddle = cut
+    with pytest.raises(TargetError, match="was cut"):
+        deliver(far, Places(str(shared)), [item])
+    far = Far()
+    deliver(far, Places(str(shared)), [item])
+    assert (shared / item.path).read_bytes() == new
+    assert far.sent < 1.1 * (1 << 20)
+    assert list((shared / "tmp").iterdir()) == []
+
+
+def test_what_came_of_a_difference_and_is_damaged_costs_one_more_transfer(
+    shared: Path, tmp_path: Path, cache: Cache
+) -> None:
+    item, new = large_change(tmp_path, shared, cache)
+    (shared / "tmp" / item.part).write_bytes(bytes(3 << 20))
+    far = Far()
+    deliver(far, Places(str(shared)), [item])
+    assert (shared / item.path).read_bytes() == new
+    assert far.trips == 3
+
+
+def test_bytes_are_on_the_disk_before_their_name(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a power cut leaves names of empty files, and what is there is taken for right."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        assert not (shared / "a").exists()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    tree = {"x/y": b"1", "x/z": Link(target="nowhere"), "w": b"2"}
+    items = [Item(path="a/tree", source=tree, tree=True), Item(path="a/tree/more", source=b"3")]
+    task = SILENT.task("send", None)
+    receiving.receive(io.BytesIO(b"".join(frames(items[:1], [], None, task))), str(shared))
+    assert sorted(synced) == ["w", "y"]
+    shutil.rmtree(shared / "a")
+    receiving.receive(io.BytesIO(b"".join(frames(items[1:], [], None, task))), str(shared))
+    assert synced[2:] == ["new"]
 
 
 def test_steps_make_the_new_from_the_old() -> None:

@@ -136,7 +136,7 @@ def send(
     room = sum(item.size - begun(item, site.parts) for item in items)
     if site.free_bytes is not None and room > site.free_bytes:
         raise full(site, f"{room} bytes are to be sent, and {site.free_bytes} are free")
-    travels = sum(item.travels - begun(item, site.parts) for item in items)
+    travels = sum(item.travels(begun(item, site.parts)) for item in items)
     with progress.task(f"send to {site.where}", travels) as task:
         if isinstance(shell, Here):
             items = put_here(items, site.shared, task)
@@ -146,7 +146,8 @@ def send(
             if spoiled := judge(site, done.stdout, done.stderr, done.code):
                 [at] = [number for number, item in enumerate(items) if item.path == spoiled]
                 whole = [replace(item, bases=(), base="", steps=()) for item in items[at:]]
-                send(shell, profile, site, whole, runs, progress, compiled)
+                parts = {name: size for name, size in site.parts.items() if name != items[at].part}  # spoiled, too
+                send(shell, profile, replace(site, parts=parts), whole, runs, progress, compiled)
 
 
 def put_here(items: Sequence[Item], shared: str, task: Task) -> list[Item]:

@@ -46,8 +46,8 @@ def against(item: Item, there: Collection[str]) -> Item:
         for base in bases:
             with mapped(base.source) as old:
                 made = replace(item, base=base.path, steps=tuple(difference(old, new)))
-            best = min(best, made, key=lambda one: one.travels)
-            if best.travels < (1 - ENOUGH) * item.size:
+            best = min(best, made, key=Item.travels)
+            if best.travels() < (1 - ENOUGH) * item.size:
                 break
     return best
 

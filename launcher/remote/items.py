@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_IMODE
 
@@ -67,7 +67,7 @@ class Item:
     def part(self) -> str:
         """Name of what has come of it so far, below `tmp`; "" where it is sent at once or not at all. The size is in
         it: what has another one is another file."""
-        if self.base or self.tree or self.replace or self.mode != FILE_MODE or self.size < WORTH_BYTES:
+        if self.tree or self.replace or self.mode != FILE_MODE or self.size < WORTH_BYTES:
             return ""
         return f"{sha256_bytes(f'{self.path}:{self.size}'.encode())[:32]}.part"
 
@@ -78,10 +78,17 @@ class Item:
             return sum(len(x) if isinstance(x, bytes) else x.stat().st_size for _, x, _ in self.files())
         return len(self.source) if isinstance(self.source, bytes) else Path(str(self.source)).stat().st_size
 
-    @property
-    def travels(self) -> int:
-        """How many of its bytes have to be sent."""
-        return sum(step.size for step in self.steps if not step.copied) if self.base else self.size
+    def travels(self, start: int = 0) -> int:
+        """Return how many of its bytes have to be sent where the first `start` of it have come before."""
+        return sum(step.size for step in self.rest(start) if not step.copied) if self.base else self.size - start
+
+    def rest(self, start: int) -> Iterator[Step]:
+        """Yield the steps that make what comes behind its first `start` bytes."""
+        for step in self.steps:
+            done = min(start, step.size)
+            start -= done
+            if done < step.size:
+                yield replace(step, at=step.at + done, size=step.size - done)
 
     def entries(self) -> Iterator[tuple[str, Path | bytes | Link, int]]:
         """Yield (path, content, mode) of what a tree holds, in order; empty folders are left out."""

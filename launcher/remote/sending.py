@@ -40,7 +40,7 @@ def frames(
         base = {"base": item.base} if item.base else {}
         yield line({**head, "replace": item.replace, "compile": item.path == compiled, **part, **base})
         if item.base:
-            yield from stepwise(item, compress, task)
+            yield from stepwise(item, compress, task, start)
         else:
             yield from content(archive(item) if item.tree else chunks_of(item.source), compress, task, start)
     for argv in runs:
@@ -78,11 +78,13 @@ def piece(chunk: bytes, compress: Compress) -> Iterator[bytes]:
     yield data
 
 
-def stepwise(item: Item, compress: Compress, task: Task) -> Iterator[bytes]:
-    """Yield a file as its steps: what is to be copied there, and the pieces that are not there."""
+def stepwise(item: Item, compress: Compress, task: Task, start: int = 0) -> Iterator[bytes]:
+    """Yield a file from an offset on as its steps: what is to be copied there, and the pieces that are not there."""
     digest, source = hashlib.sha256(), Path(str(item.source))
     with source.open("rb") as stream:
-        for step in item.steps:
+        for size in sizes(start):
+            digest.update(stream.read(size))
+        for step in item.rest(start):
             for size in sizes(step.size):
                 chunk = stream.read(size)
                 digest.update(chunk)
