@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from launcher.cache import Cache
-from launcher.errors import ImageError
+from launcher.digest import sha256_file
+from launcher.errors import ImageError, IntegrityError
+from launcher.target import trees
 from launcher.target.sandbox import merged
 from launcher.target.untar import OPAQUE_MARK, unpack
 
@@ -160,3 +162,13 @@ def test_whiteouts(tmp_path: Path) -> None:
     assert os.getxattr(trees[1] / "b", OPAQUE_MARK) == b"y"
     folder = merged.tree(Cache(tmp_path / "cache"), [str(trees[1]), str(trees[0])])
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["a", "a/2", "b", "b/2"]
+
+
+def test_code_that_is_not_what_its_digest_says_is_not_run(tmp_path: Path, cache: Cache) -> None:
+    told = archive(tmp_path / "code", ("train.py", b"print(1)", 0o644))
+    digest = sha256_file(told)[0]
+    told.write_bytes(told.read_bytes().replace(b"print(1)", b"print(2)"))
+    with pytest.raises(IntegrityError, match="damaged"):
+        trees.code(cache, digest, told)
+    told.write_bytes(told.read_bytes().replace(b"print(2)", b"print(1)"))
+    assert (trees.code(cache, digest, told) / "train.py").read_bytes() == b"print(1)"

@@ -60,7 +60,7 @@ def container(
     runner = bundle.bundle(cache)
     mounts = [
         Mount(source=runner, target=BUNDLE),
-        Mount(source=trees.tree(cache, work.job.code, work.code), target="/workspace"),
+        Mount(source=trees.code(cache, work.job.code, work.code), target="/workspace"),
         *(Mount(source=path, target=f"/data/{name}") for name, path in work.data.items()),
         Mount(source=inside, target=INSIDE, writable=True),
         *store_mounts(work, inside, handed),

@@ -20,6 +20,8 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from launcher.cache import Cache, disk_full
+from launcher.digest import sha256_file
+from launcher.errors import IntegrityError
 from launcher.target.untar import unpack
 
 
@@ -29,6 +31,21 @@ def tree(cache: Cache, sha256: str, archive: Path) -> Path:
     Raises ImageError when the archive is broken, DiskFullError when there is no room for it.
     """
     return kept(cache, sha256, lambda folder: unpack(archive, folder))
+
+
+def code(cache: Cache, sha256: str, archive: Path) -> Path:
+    """Return the folder that an archive of code unpacks to, which is looked at first: a record names it by `sha256`.
+
+    Raises IntegrityError when the archive is another one, and what `tree` does.
+    """
+
+    def fill(folder: Path) -> None:
+        if (found := sha256_file(archive)[0]) != sha256:
+            hint = "delete it, and submit or start the run again: what is missing comes anew"
+            raise IntegrityError(f"the code {archive} is damaged: its sha256 is {found}", hint=hint)
+        unpack(archive, folder)
+
+    return kept(cache, sha256, fill)
 
 
 def kept(cache: Cache, name: str, fill: Callable[[Path], None]) -> Path:
