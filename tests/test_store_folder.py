@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher import store as stores
-from launcher.errors import DiskFullError, ObjectExistsError
+from launcher.errors import DiskFullError, ObjectExistsError, StoreError
 from launcher.store.objects import Store
 
 Synced = list[tuple[str, list[str]]]
@@ -106,3 +106,21 @@ def test_a_name_as_long_as_the_file_system_allows_serves(store: Store, name: str
     store.put(f"outputs/{name}", b"x")
     store.create(f"locks/{name}", b"y")
     assert (store.get(f"outputs/{name}"), store.get(f"locks/{name}")) == (b"x", b"y")
+
+
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_a_file_in_the_place_of_a_store_is_told_as_one(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="is no folder"):
+        stores.open(f"{tmp_path}/file{below}")
+
+
+def test_a_file_in_the_place_of_the_default_store_is_no_empty_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="is no folder"):
+        stores.open_to_read()
+    monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "new"))
+    assert not stores.open_to_read().list()

@@ -101,7 +101,7 @@ def open_to_read(
 
     asked = access if isinstance(access, Access) else Access(access or default_url())
     folder = folder_of(asked.url)
-    if folder is None or os.path.isdir(folder):
+    if folder is None or os.path.lexists(folder):
         return open(asked, credentials)
     if access is None or asked.url == default_url():
         empty = open(Access("memory://"))

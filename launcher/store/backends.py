@@ -39,11 +39,24 @@ def backend(access: Access, folder: str | None, credentials: Credentials | None)
 
     builders = {"s3": s3, "gs": google, "az": azure}
     if folder is not None:
-        os.makedirs(folder, exist_ok=True)
+        make(folder)
         return Folder(folder)  # type: ignore[return-value]
     if build := builders.get(scheme_of(access.url)):
         return build(access, None if anonymous(access) else credentials)
     return MemoryStore()
+
+
+def make(folder: str) -> None:
+    """Make the folder of a store. Raises StoreError where something else is in its place, and OSError."""
+    from launcher.errors import StoreError
+
+    hint = "name a folder, or the URL of a bucket"
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as e:
+        raise StoreError(f"the store {folder} is no folder: a file is in its place", hint=hint) from e
+    except FileNotFoundError as e:
+        raise StoreError(f"the store {folder} can't be made there", hint=hint) from e
 
 
 def s3(access: Access, credentials: Credentials | None) -> ObjectStore:
