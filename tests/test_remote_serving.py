@@ -31,6 +31,7 @@ from launcher.remote.looking import look, peek
 from launcher.remote.persistence import Counting, through_cuts
 from launcher.remote.serving import PIECES, Registry, offer, serving
 from launcher.remote.wire import image_json
+from tests.conftest import Notes
 from tests.rootfs import image as image_of
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -251,6 +252,17 @@ def test_patience_is_for_ways_that_were_there() -> None:
     with pytest.raises(TargetError, match="Host key"):
         through_cuts(refused, SILENT, pause_s=0)
     assert len(tries) == 2
+
+
+def test_a_cut_is_told_once_and_only_where_it_goes_on() -> None:
+    notes = Notes()
+    for error in (no_way(parse("box"), "Host key verification failed."), TargetError("no")):
+        with pytest.raises(TargetError):
+            through_cuts(raising(error), notes, pause_s=0)
+    assert not notes.said, "nothing was ever connected"
+    with pytest.raises(LostWayError):
+        through_cuts(raising(LostWayError("for good")), notes, patience_s=0.1, pause_s=0.01)
+    assert len(notes.said) == 1
 
 
 def raising(error: Exception) -> Callable[[], None]:

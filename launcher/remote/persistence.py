@@ -63,6 +63,7 @@ def through_cuts(
     what `work` does, and LostWayError or NoWayError after `patience_s` seconds in which nothing got through.
     """
     lost_at: float | None = None
+    told = False
     while True:
         before = moved()
         try:
@@ -71,8 +72,10 @@ def through_cuts(
             passing = isinstance(e, LostWayError) or (lost_at is not None and e.passing)
             now = time.monotonic()
             if lost_at is None or moved() > before:
-                lost_at = now
-                progress.note("the connection was cut; going on as soon as there is a way")
+                lost_at, told = now, False
             if not passing or now - lost_at > (patience_s if moved() else min(patience_s, FIRST_S)):
                 raise
+            if not told:
+                progress.note("the connection was cut; going on as soon as there is a way")
+                told = True
             time.sleep(pause_s)
