@@ -116,6 +116,14 @@ class Cache:
             held.release()
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`. A disk that is nearly full takes only a part of a write, and says so by its count alone; it
+    is the next write that fails. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a place beside `path` to write to; it takes the path's place at the end, or is removed when that fails."""

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from launcher.cache import Cache, disk_full
+from launcher.cache import Cache, disk_full, write_all
 from launcher.digest import CHUNK_BYTES
 from launcher.errors import DiskFullError
 from launcher.indexes.source import Stream
@@ -77,7 +77,7 @@ def gather(source: Resumable, artifact: Artifact, part: Path, task: Task) -> tup
         try:
             with disk_full(part.parent), part.open("ab", buffering=0) as file:
                 while chunk := stream.read(CHUNK_BYTES):
-                    file.write(chunk)
+                    write_all(file.fileno(), chunk)
                     digest.update(chunk)
                     size += len(chunk)
                     task.advance(len(chunk))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.cache import write_all
 from launcher.errors import ImageError
 from launcher.image.tree import CHUNK_BYTES, Entry
 
@@ -151,7 +152,7 @@ def write_layer(entries: Iterable[Entry], path: Path, advance: Callable[[int], N
     with path.open("wb", buffering=0) as out, Hashing() as hashing:
         for piece in coalesced(layer_chunks(entries, checksums)):
             hashing.put(piece)
-            out.write(piece)
+            write_all(out.fileno(), piece)
             size += len(piece)
             advance(len(piece))
     return Written(hashing.digest.hexdigest(), size, checksums)

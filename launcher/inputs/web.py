@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from launcher.cache import disk_full
+from launcher.cache import disk_full, write_all
 from launcher.credentials import redact, shown
 from launcher.digest import CHUNK_BYTES, sha256_bytes
 from launcher.errors import FetchError, SpecError
@@ -75,7 +75,7 @@ class Web:
             marker(part).write_text(json.dumps(item.mark))
             stream, file = stack.enter_context(self.opened(part, item, begun))
             while chunk := stream.read(CHUNK_BYTES):
-                file.write(chunk)
+                write_all(file.fileno(), chunk)
                 inbox.task.advance(len(chunk))
 
     @contextlib.contextmanager

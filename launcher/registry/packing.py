@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from launcher.cache import Cache
+from launcher.cache import Cache, write_all
 from launcher.digest import CHUNK_BYTES
 from launcher.errors import IntegrityError
 from launcher.progress import Task
@@ -84,7 +84,8 @@ def compress(layer: Layer, squeeze: Any, out: Path, advance: Callable[[int], Non
             before.update(chunk)
             data = squeeze.compress(chunk) if chunk else squeeze.flush()
             after.update(data)
-            size += sink.write(data)
+            write_all(sink.fileno(), data)
+            size += len(data)
             advance(len(chunk))
             if not chunk:
                 break

@@ -12,6 +12,7 @@ import os
 import threading
 from pathlib import Path
 
+from launcher.cache import write_all
 from launcher.errors import ImageError
 from launcher.image.tar_reader import (
     FILE_TYPES,
@@ -146,7 +147,7 @@ class Unpacking:
         out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, member.mode & 0o777)
         try:
             if member.size <= SMALL_BYTES:
-                os.write(out, self.window.read(member.offset, member.size))
+                write_all(out, self.window.read(member.offset, member.size))
             else:
                 copy(self.fd, member.offset, out, member.size)
             os.utime(out, ns=(member.mtime_ns, member.mtime_ns))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
-from launcher.cache import Cache
+from launcher.cache import Cache, write_all
 from launcher.digest import canonical_json, sha256_bytes
 from launcher.errors import ImageError, IntegrityError
 from launcher.image.base.rows import Row, plain, rows_of
@@ -58,7 +58,7 @@ def write_unpacked(blob: Path, part: Path, task: Task | None) -> Unpacked:
     with part.open("wb", buffering=0) as out, Hashing() as hashing:
         for piece in inflated(blob):
             hashing.put(piece)
-            out.write(piece)
+            write_all(out.fileno(), piece)
             size += len(piece)
             if task:
                 task.advance(len(piece))

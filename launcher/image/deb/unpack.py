@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.cache import disk_full
+from launcher.cache import disk_full, write_all
 from launcher.errors import ImageError
 from launcher.image.deb.ar import Part, read_parts
 from launcher.image.deb.control import check_stanza, installed_bytes, parse_stanza
@@ -92,4 +92,4 @@ def text_of(data: bytes, deb: Deb) -> str:
 def write(path: Path, data: Iterator[bytes]) -> None:
     with disk_full(path.parent), path.open("wb", buffering=0) as stream:
         for piece in data:
-            stream.write(piece)
+            write_all(stream.fileno(), piece)
