@@ -17,7 +17,8 @@ from launcher import store as stores
 from launcher.box.model import State
 from launcher.cache import Cache
 from launcher.cli import attaching, box_status, boxes, invoke, launch
-from launcher.errors import TargetError, UnreachableError
+from launcher.cli.rerun import recorded
+from launcher.errors import StoreError, TargetError, UnreachableError
 from launcher.job import Job, to_json
 from launcher.profiles.model import Profile
 from launcher.records.brief import Brief
@@ -507,3 +508,11 @@ def test_a_stdout_that_is_closed_hinders_nothing(store: Store, monkeypatch: pyte
     monkeypatch.setattr("sys.stdout", None)
     attaching.Screen(PROFILE, as_json=False, fresh=False).output(1, b"x")
     assert invoke(["attach", RUN]) == 7
+
+
+def test_a_run_that_was_pulled_to_another_store_has_no_job_there(tmp_path: Path) -> None:
+    opened = stores.open(str(tmp_path / "store"))
+    opened.put(keys.record(RUN), b"{}")
+    with pytest.raises(StoreError, match=f"the job of {RUN} is not in") as raised:
+        recorded(opened, RUN)
+    assert raised.value.problems[0].hint == "name its store by --store"

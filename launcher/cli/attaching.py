@@ -133,7 +133,7 @@ def ended(state: State, profile: Profile, run: str, opened: Store | None, as_jso
     except LauncherError as e:
         why = f"{run} {phase(state)} on {profile.name}, and its record can't be read: {e}"
         raise StoreError(why, hint=f"`launcher pull {run}` brings the rest when the store is back") from e
-    rest = f"{profile.name}: `launcher pull {run}{named_store(opened)}` brings it"
+    rest = f"{profile.name}: `launcher pull {run}{named_store(opened)}` brings what can come"
     report(record, rest, named_store(opened), as_json, resume=f"launcher resume {run}")
     return code(state)
 

@@ -43,4 +43,6 @@ def pull(run: str, target: str | None, store: str | None, as_json: bool) -> int:
 
 def summary(record: Record) -> str:
     whole = "all of it is in the store" if record.complete else "what there is of it is in the store"
+    if record.missing:
+        whole += f"; `launcher show {record.run}` tells what is not"
     return f"{record.run}: {record.state}; {whole}"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from launcher.target.local import Local
     from launcher.target.model import Work
 
+ELSEWHERE = "name its store by --store"
 SILENT_S = {"running": 30.0, "queued": 120.0}  # a heartbeat comes every 20 s; before the first one things are copied
 
 
@@ -134,11 +135,15 @@ def silent_s(last: Attempt) -> float:
 
 
 def recorded(opened: Store, prefix: str) -> tuple[Job, Mapping[str, object] | None]:
-    """Return a run's job, and the facts about its code. Raises UsageError, StoreError."""
+    """Return a run's job, and the facts about its code. Raises UsageError, StoreError where they are not there."""
     from launcher import records
 
     run = records.find(opened, prefix)
-    return from_json(opened.get(keys.job(run))), records.load(opened, run).code_facts
+    try:
+        job = from_json(opened.get(keys.job(run)))
+    except ObjectMissingError as e:  # it was pulled from a box to another store than its own
+        raise StoreError(f"the job of {run} is not in {opened.url}", hint=ELSEWHERE) from e
+    return job, records.load(opened, run).code_facts
 
 
 def recovered(
@@ -197,7 +202,7 @@ def brought_back(
     try:
         lock = loads(opened.get(keys.lock(job.lock)).decode(), f"the lock of {whose}")
     except ObjectMissingError as e:
-        hint = "submit its spec again" if name else "name its store by --store"
+        hint = "submit its spec again" if name else ELSEWHERE
         raise StoreError(f"the lock of {whose} is not in {opened.url}", hint=hint) from e
     fit(lock)
     sources = [VaultSource(opened), *default_sources(), *base_sources(lock)]
@@ -221,7 +226,7 @@ def code_archive(job: Job, opened: Store, cache: Cache) -> Path:
                 for chunk in opened.stream(keys.artifact(job.code)):
                     out.write(chunk)
         except ObjectMissingError as e:
-            raise StoreError(f"the code of {job.run} is not in {opened.url}", hint="name its store by --store") from e
+            raise StoreError(f"the code of {job.run} is not in {opened.url}", hint=ELSEWHERE) from e
         if (sha256 := sha256_file(part)[0]) != job.code:
             raise IntegrityError(f"the code of {job.run} in {opened.url} is damaged: it has the sha256 {sha256}")
         return cache.adopt("artifacts", job.code, part)
