@@ -124,3 +124,17 @@ def test_a_file_in_the_place_of_the_default_store_is_no_empty_store(
         stores.open_to_read()
     monkeypatch.setenv("LAUNCHER_STORE", str(tmp_path / "new"))
     assert not stores.open_to_read().list()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_named_as_the_cause(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    store.put("a", b"x")
+    with pytest.raises(StoreError, match="no hard links"):
+        store.create("b", b"x")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["a"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BEGINNING = 50  # characters of a name that a part's name begins with: at most 200 bytes of UTF-8
 CANNOT = (errno.EINVAL, errno.ENOTSUP)  # what file systems without fsync answer
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # and those without hard links (link(2)): the part is our own
 
 
 class Folder:
@@ -33,8 +34,8 @@ class Folder:
         return getattr(self.inner, name)
 
     def put(self, key: str, data: bytes | Iterable[bytes], *, mode: str = "overwrite", **_: object) -> None:
-        """Write an object. Raises FileExistsError where it should be created and is there, OSError, and what `data`
-        raises."""
+        """Write an object. Raises FileExistsError where it should be created and is there, OSError, StoreError, and
+        what `data` raises."""
         path = os.path.join(self.root, key)
         above, name = os.path.split(path)
         made = ensure(above)
@@ -42,7 +43,7 @@ class Folder:
         try:
             write(part, (data,) if isinstance(data, bytes) else data)
             if mode == "create":
-                os.link(part, path)
+                link(part, path)
             else:
                 os.replace(part, path)
                 part = ""
@@ -52,6 +53,19 @@ class Folder:
                     os.unlink(part)
         for folder in made:
             settle(folder)
+
+
+def link(part: str, path: str) -> None:
+    """Give a file a name that must be new. Raises StoreError where the file system has no hard links, OSError."""
+    try:
+        os.link(part, path)
+    except OSError as e:
+        if e.errno not in NO_LINKS:
+            raise
+        from launcher.errors import StoreError
+
+        said = f"{path} can't be created as the only one of its name: its file system has no hard links ({e.strerror})"
+        raise StoreError(said, hint="name a folder on another file system, or a bucket") from e
 
 
 def write(path: str, chunks: Iterable[bytes]) -> None:
