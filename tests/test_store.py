@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher import store as stores
-from launcher.errors import DiskFullError, ObjectExistsError, ObjectMissingError, StoreError
+from launcher.errors import AccessError, DiskFullError, ObjectExistsError, ObjectMissingError, StoreError
 from launcher.store import keys
 from launcher.store.access import Access
 from launcher.store.objects import Store, translated
@@ -214,6 +215,28 @@ def test_a_killed_writer_leaves_no_half_object(tmp_path: Path) -> None:
             assert data == data[:1] * len(data)
         for entry in store.list("create/"):  # the next writer of a key steps around what the killed one left
             store.delete(entry.key)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "hint"),
+    [
+        (errno.EROFS, AccessError, "mount it to be written to, or name another store"),
+        (errno.EACCES, AccessError, "look at the folder's owner and mode"),
+        (errno.EIO, StoreError, None),
+    ],
+)
+def test_what_a_folder_says_is_told_without_the_name_of_the_part(
+    number: int, kind: type[StoreError], hint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "a#12345"))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StoreError) as caught:
+        stores.open(str(tmp_path)).put("a", b"x")
+    problem = caught.value.problems[0]
+    assert type(caught.value) is kind
+    assert (problem.message, problem.hint) == (f"{tmp_path}: a: {os.strerror(number)}", hint)
 
 
 def test_opening_a_store_is_what_loads_the_library() -> None:

@@ -6,6 +6,7 @@ the HTTP client below. Nothing else of obstore's text is shown: it holds signed 
 
 from __future__ import annotations
 
+import errno
 import re
 
 TYPE_CHECKING = False
@@ -128,9 +129,13 @@ def translated(error: Exception, place: str, access: Access | None = None) -> La
     if kind in ("FileNotFoundError", "NotFoundError"):
         return ObjectMissingError(f"{place}: is not there")
     if kind in ("PermissionDeniedError", "PermissionError") and status_of(text) is None:
-        return AccessError(f"{place}: {plain(text)}", hint=OWNER)
+        return AccessError(f"{place}: {said(error)}", hint=OWNER)
+    if getattr(error, "errno", None) == errno.EROFS:
+        return AccessError(f"{place}: {said(error)}", hint="mount it to be written to, or name another store")
     if kind == "UnauthenticatedError" and status_of(text) is None:
         return AccessError(f"{place}: there are no credentials: {plain(text)}", hint="look at the store's credentials")
+    if isinstance(error, OSError) and error.strerror:
+        return made("store", place, said(error), "", access)
     return by_answer(text, place, access)
 
 
@@ -192,6 +197,11 @@ def status_of(text: str) -> int | None:
 def message_of(text: str) -> str:
     found = MESSAGE.search(text)
     return next(group for group in found.groups() if group).rstrip(".") if found else "without a reason"
+
+
+def said(error: Exception) -> str:
+    """Return what happened; of a folder without the name that the file had while it was written."""
+    return getattr(error, "strerror", None) or plain(str(error))
 
 
 def plain(text: str) -> str:
