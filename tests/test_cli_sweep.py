@@ -225,6 +225,22 @@ def test_what_was_cancelled_stays_so_until_it_is_retried(
     assert counts(capsys, plan, 3) == {"succeeded": 1, "queued": 1, "cancelled": 1}
 
 
+def test_a_submit_says_that_what_failed_is_not_wanted_any_more(
+    store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = made(3)
+    submit(store, plan)
+    run(store, plan, [0], 0)
+    run(store, plan, [1, 2], 3)
+    slurm.is_empty()
+    told(capsys, "cancel", plan.sweep)
+    assert lines(submit(store, plan))[1:] == [
+        "  before: 1 succeeded, 2 failed",
+        "  nothing to submit: 2 that came to a bad end are cancelled",
+        f"next: launcher retry {plan.sweep} takes up what was cancelled",
+    ]
+
+
 def test_no_answer_means_unknown_and_nothing_is_done(
     store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
 ) -> None:

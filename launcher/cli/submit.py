@@ -19,6 +19,7 @@ from launcher.errors import TargetError, UnreachableError, UsageError
 if TYPE_CHECKING:
     from launcher.cli.errand import Done, Drafted
     from launcher.profiles import Profile
+    from launcher.records.standing import Stand
     from launcher.slurm.model import Report
     from launcher.slurm.options import Asked
 
@@ -191,7 +192,7 @@ def lines(done: Done) -> list[str]:
     if before:
         found.append("  before: " + ", ".join(f"{number} {state}" for state, number in before.items()))
     if told is None:
-        found.append("  nothing to submit" + nobody_knows(done))
+        found.append("  nothing to submit" + (nobody_knows(done) or not_wanted(done)))
     else:
         found += [f"  {line}" for line in of_report(told)]
     return [*found, next_command(done)]
@@ -201,6 +202,19 @@ def nobody_knows(done: Done) -> str:
     """Say of how many points nobody can tell whether they are to be sent: these are left alone."""
     count = sum(point.live is None and point.state != "succeeded" for point in done.before.points)
     return f": of {count} nobody can tell now whether they run; the same again asks again" if count else ""
+
+
+def not_wanted(done: Done) -> str:
+    """Say of how many points that came to a bad end a cancel is why they are left alone."""
+    count = len(unwanted(done))
+    return f": {count} that came to a bad end {'are' if count > 1 else 'is'} cancelled" if count else ""
+
+
+def unwanted(done: Done) -> list[Stand]:
+    """Return the points that came to a bad end, that somebody has cancelled, and of which surely nothing runs."""
+    from launcher.records.standing import BAD
+
+    return [point for point in done.before.of(*BAD) if point.unwanted and point.live is False]
 
 
 def of_report(told: Report) -> list[str]:
@@ -221,7 +235,7 @@ def of_report(told: Report) -> list[str]:
 
 def next_command(done: Done) -> str:
     sweep, store = done.before.plan.sweep, done.store
-    if done.report is None and done.before.of("cancelled"):
+    if done.report is None and (done.before.of("cancelled") or unwanted(done)):
         return f"next: launcher retry {sweep}{store} takes up what was cancelled"
     if done.report is None and all(point.state == "succeeded" for point in done.before.points):
         return f"next: launcher table {sweep}{store}"
