@@ -28,6 +28,7 @@ CONNECT_S = 30
 ALIVE_S, ALIVE_TIMES = 15, 4  # a way that says nothing for a minute is lost
 TROUBLE = 255  # ssh(1), exit status: an error of its own
 LAX = ("no", "off", "false", "accept-new")  # the last: addresses of rented machines are handed on to others
+LEADS = ("hostname", "port", "user", "proxyjump", "proxycommand")  # settings that say which machine it is
 ALWAYS = ("-T", "-x", "-a", "-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR")
 
 
@@ -48,11 +49,15 @@ class OpenSSH:
 
     @cached_property
     def socket(self) -> Path:
-        """Where the shared connection is found: as the person's own settings say, else in a folder of ours."""
+        """Where the shared connection is found: as the person's own settings say, else in a folder of ours.
+
+        What their settings make of the host is in its name: where those lead elsewhere now, the connection that is
+        still open to the machine before is another one."""
         own = self.settings.get("controlpath", "none")
         if own not in ("none", ""):
             return Path(own)
-        who = sha256_bytes("\0".join([str(config_file()), *self.host.words]).encode())[:16]
+        leads = (self.settings.get(name, "") for name in LEADS)
+        who = sha256_bytes("\0".join([str(config_file()), *self.host.words, *leads]).encode())[:16]
         return control_folder(self.control) / who
 
     @cached_property

@@ -333,6 +333,27 @@ def test_a_persons_own_shared_connection_is_used(sshd: Sshd, tmp_path: Path, mon
     Path(f"{shell.socket}.lock").unlink()
 
 
+def test_a_name_that_leads_elsewhere_now_is_not_reached_over_the_connection_before(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rented machines change behind a name of ~/.ssh/config while the one before still answers."""
+    config = tmp_path / "config"
+    config.write_text(sshd.config.read_text())
+    monkeypatch.setenv("LAUNCHER_SSH_CONFIG", str(config))
+    before = OpenSSH("box", control=tmp_path)
+    assert before.run(["echo", "1"]).stdout == b"1\n"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        config.write_text(sshd.config.read_text().replace(str(sshd.port), str(nobody.getsockname()[1])))
+        with pytest.raises(TargetError, match="no way to box"):
+            OpenSSH("box", control=tmp_path).run(["true"])
+    config.write_text(sshd.config.read_text())
+    connections = sshd.connections()
+    assert OpenSSH("box", control=tmp_path).run(["echo", "1"]).stdout == b"1\n"
+    assert sshd.connections() == connections
+    before.end()
+
+
 def test_a_connection_that_somebody_ended_is_opened_again(way: Way, sshd: Sshd) -> None:
     way.run(["true"])
     connections = sshd.connections()
