@@ -227,6 +227,12 @@ def test_files_of_points_are_typed_as_params_are(name: str, tmp_path: Path) -> N
     assert type(points[1].params["lr"]) is int
 
 
+def test_an_empty_list_of_points_is_no_run_of_the_defaults(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"sweep\.list: expected a list of points, not an empty list"):
+        load(written(tmp_path, "  list: []"))
+    assert len(expand(load(written(tmp_path, "  list:")))) == 1, "commented out"
+
+
 BAD_FILES = {
     "wrong.txt": ("x", "expected a file of points"),
     "gone.csv": (None, "is not there"),

@@ -115,6 +115,8 @@ def read_rows(node: Node, reading: Reading) -> tuple[Row, ...] | None:
         hint = "begin each point with `- `, as in `- {lr: 0.1}`"
         reading.add(node.where, f"expected {ROWS}, not {said(node)}", hint)
         return None
+    if not node.items:
+        reading.add(node.where, f"expected {ROWS}, not an empty list", "leave the key out where none is written out")
     return tuple(rows_of(node, reading))
 
 
@@ -150,6 +152,6 @@ GRID = Form(expected=COLUMNS, schema=LISTS_SCHEMA, read=read_columns)
 ZIP = Form(expected=COLUMNS, schema=LISTS_SCHEMA, read=read_pairs)
 LIST = Form(
     expected=ROWS,
-    schema={"type": ["array", "null"], "items": {"type": "object", "additionalProperties": SCALARS}},
+    schema={"type": ["array", "null"], "minItems": 1, "items": {"type": "object", "additionalProperties": SCALARS}},
     read=read_rows,
 )
