@@ -260,6 +260,22 @@ def test_an_environment_of_the_base_is_hidden(
     assert tree.exists("opt/env/bin/python3.12")
 
 
+def test_packages_that_are_hidden_with_the_bases_environment_are_named(
+    registry: Registry, index: index_server.Index, cache: Cache, tmp_path: Path
+) -> None:
+    """As when the base is an image that launcher made: nothing else told that they are gone."""
+    index.add("a")
+    site = "opt/env/lib/python3.12/site-packages"
+    files = {key: data for name in ("a", "b", "c") for key, data in bases.distribution(site, name, "1.0").items()}
+    reference = registry.push("1", with_python(**files, **bases.distribution(SITE, "c", "1.0")))
+    notes = Notes()
+    resolve(spec(tmp_path, reference, "a"), cache=cache, progress=notes)
+    (told,) = [note for note in notes.said if "/opt/env" in note]
+    assert told.endswith("(b 1.0)"), "a is asked for, c is the base's Python's too"
+    resolve(spec(tmp_path, reference), cache=cache, progress=(silent := Notes()))
+    assert not any("/opt/env" in note for note in silent.said), "without pip and python the base's stays"
+
+
 def test_many_layers_leave_fewer_for_big_wheels(registry: Registry, cache: Cache, tmp_path: Path) -> None:
     from launcher.image.layers import refuse_too_many, solo_layers
 

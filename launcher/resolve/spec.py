@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from launcher.resolve.base import Resolved
 
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}  # OCI's word -> Debian's
+NAMED_AT_MOST = 8  # packages in a note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +214,19 @@ def python(
     for wheel in (each for each in built if each not in wheels):
         progress.note(f"{wheel.name} is named under image.build.packages, and nothing requires it: it is left out")
     check_hashes(asked, wheels)
+    if found:
+        tell_hidden(found, wheels, progress)
     return wheels
+
+
+def tell_hidden(found: Resolved, wheels: tuple[Wheel, ...], progress: Progress) -> None:
+    """Tell which packages the image doesn't have though its base has them: those of the base's own /opt/env."""
+    from launcher.resolve.base import hidden
+
+    has = {wheel.name for wheel in wheels} | {each.name for each in found.installed}
+    if lost := [f"{each.name} {each.version}" for each in hidden(found.tree) if each.name not in has]:
+        named = ", ".join(lost[:NAMED_AT_MOST]) + (" ..." if len(lost) > NAMED_AT_MOST else "")
+        progress.note(f"the base has its own /opt/env, which the image's hides: ask for what you need of it ({named})")
 
 
 def check_python(asked: Asked, python: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from email.parser import HeaderParser
 
 from launcher.image.base.tree import BaseTree
+from launcher.image.wheel import ENV
 from launcher.resolve.base.python import Interpreter
 from launcher.resolve.stubs import Installed
 
@@ -22,6 +23,13 @@ def installed(tree: BaseTree, python: Interpreter) -> tuple[Installed, ...]:
     for folder in folders(tree, python):
         for each in in_folder(tree, folder):
             found.setdefault(each.name, each)
+    return tuple(found[name] for name in sorted(found))
+
+
+def hidden(tree: BaseTree) -> tuple[Installed, ...]:
+    """Return the distributions of a base's own /opt/env, by name: the image's environment hides them."""
+    libraries = [f"{ENV}/lib/{name}/site-packages" for name in tree.names(f"{ENV}/lib")]
+    found = {each.name: each for folder in libraries for each in in_folder(tree, folder)}
     return tuple(found[name] for name in sorted(found))
 
 
