@@ -156,6 +156,20 @@ def test_a_run_whose_results_are_here_alone_stays_with_all_that_it_needs(box: Fo
     assert answer["unsure"] == [] and box.names() == set() and not own.exists() and not rest.exists()
 
 
+def test_what_an_attempt_could_not_ship_stays_though_the_rest_was_relayed(box: Folder) -> None:
+    """The box's disk was full: its outputs are nowhere else."""
+    box.run("full", "a", relay=True)
+    box.run("other", "a", relay=True)
+    box.write(box.places.at("cache", "runs", "other", "inside", "attempt.json"))
+    Path(box.places.at("cache", "runs", "other", "inside", "outputs", "empty")).mkdir(parents=True)
+    for run in ("full", "other"):
+        (state.folder(str(box.shared), run) / state.RELAYED).touch()
+    rest = box.write(box.places.at("cache", "runs", "full", "inside", "outputs", "big"))
+    assert box.clean()["unsure"] == ["full"]
+    assert rest.exists() and not state.folder(str(box.shared), "other").exists()
+    assert box.clean(complete=["full"])["unsure"] == [] and not rest.exists()
+
+
 def test_a_run_that_can_t_be_read_keeps_what_is_unpacked(box: Folder) -> None:
     box.things("a")
     box.run("odd", "b")

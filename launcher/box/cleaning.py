@@ -1,12 +1,13 @@
 """`launcher target clean` on a box: runs that are over and safe elsewhere, and what no other run needs.
 
 A run may go when it is over for a while, nobody holds it, and all that it left is in the real store: what was relayed
-says so by a file (launcher.box.giving), what the box shipped itself has nothing left here; else the client has to know.
+says so by a file (launcher.box.giving), what was shipped has nothing left here; else the client has to know.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from launcher.node.clearing import Clearing, Found, found, needs_of, remove, tol
 from launcher.profiles.places import Places
 from launcher.store import keys
 from launcher.store.credentials import moment
+
+OURS = ("attempt.json", "params.json", "ca.pem", "home", "secrets", "store")  # of a run's folder: no results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +81,33 @@ def is_old(run: Run, before: float) -> bool:
 
 def is_safe(shared: str, run: Run, complete: Container[str]) -> bool:
     """Tell whether nothing of a run is here alone. Of what is relayed only the relay can say so: the store may have
-    heard of the run's end on another box."""
-    if (run.folder / RELAYED).exists():
-        return True
+    heard of the run's end on another box. What an attempt could not ship, on a full disk say, no relay has seen."""
     name = run.folder.name
+    if (run.folder / RELAYED).exists():
+        return name in complete or not has_results(left(shared, name) / "inside")
     return (
         run.order is not None and run.order.ship == "direct" and (name in complete or not left(shared, name).exists())
     )
+
+
+def has_results(inside: Path) -> bool:
+    """Tell whether a run's own folder holds files that its command or its runner made. What can't be looked into counts
+    as some."""
+    try:
+        for path in inside.iterdir():
+            if path.name in OURS:
+                continue
+            if not path.is_dir() or any(files for _, _, files in os.walk(path, onerror=raised)):
+                return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def raised(error: OSError) -> None:
+    raise error
 
 
 def left(shared: str, run: str) -> Path:

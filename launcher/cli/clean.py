@@ -127,7 +127,8 @@ def tell(profile: Profile, answer: Mapping[str, Any], dry_run: bool, as_json: bo
         print_text(f"{stuck} of them could not be removed, such as images that a container still has")
     if left := answer["unsure"]:
         names = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
-        print_text(f"kept, since not all of them is known to be in the store: {names}; `launcher pull RUN` brings it")
+        rest = "`launcher pull RUN` brings what can come, and the rest is in cache/runs/RUN of launcher's folder there"
+        print_text(f"kept, since not all of them is known to be in the store: {names}; {rest}")
 
 
 def total(found: Sequence[Mapping[str, Any]]) -> int:
