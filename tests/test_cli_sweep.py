@@ -45,6 +45,7 @@ GOLDEN = Path(__file__).parent / "golden" / "lock"
 # The queue is a file: id|index|name|state|node|reason in each line, as squeue is asked for it.
 SBATCH = """#!/bin/sh
 for script; do :; done
+[ ! -e "{queue}.away" ] || {{ echo "Batch job submission failed: Unable to contact slurm controller" >&2; exit 1; }}
 [ ! -e "{queue}.full" ] || {{ echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }}
 [ ! -e "{queue}.refuses" ] || {{ echo "sbatch: error: Batch job submission failed: {refusal}" >&2; exit 1; }}
 id=$(($(cat "{queue}.last" 2>/dev/null || echo 100) + 1)); echo $id >"{queue}.last"
@@ -239,6 +240,26 @@ def test_a_submit_says_that_what_failed_is_not_wanted_any_more(
         "  nothing to submit: 2 that came to a bad end are cancelled",
         f"next: launcher retry {plan.sweep} takes up what was cancelled",
     ]
+
+
+def test_what_was_cancelled_before_it_came_to_slurm_is_told_as_such(
+    store: Store, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = made(2)
+    for mark in ("away", "silent"):
+        slurm.mark(mark)
+    assert lines(submit(store, plan))[1] == "  submitted: 0"
+    assert invoke(["cancel", plan.sweep]) == 69
+    for mark in ("away", "silent"):
+        slurm.mark(mark, on=False)
+    capsys.readouterr()
+    assert lines(submit(store, plan))[2:] == [
+        "  submitted: 0",
+        "  never came to Slurm, and cancelled meanwhile: 2",
+        f"next: launcher retry {plan.sweep} takes up what was cancelled",
+    ]
+    assert counts(capsys, plan, 1) == {"cancelled": 2}
+    assert json.loads(told(capsys, "retry", plan.sweep, "--json"))[0]["sent"] == [0, 1]
 
 
 def test_no_answer_means_unknown_and_nothing_is_done(

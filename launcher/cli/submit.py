@@ -229,6 +229,8 @@ def of_report(told: Report) -> list[str]:
     if told.waiting:
         limit = f" ({told.limit})" if told.limit else ""
         found.append(f"waiting for the site's limit of submitted jobs: {told.points(told.waiting)}{limit}")
+    if told.dropped:
+        found.append(f"never came to Slurm, and cancelled meanwhile: {told.points(told.dropped)}")
     found += [f"unknown: {len(one.points)}: {why}" for one, why in told.unknown]
     return [*found, *(f"refused: {len(one.points)}: {why}" for one, why in told.refused)]
 
@@ -236,6 +238,8 @@ def of_report(told: Report) -> list[str]:
 def next_command(done: Done) -> str:
     sweep, store = done.before.plan.sweep, done.store
     if done.report is None and (done.before.of("cancelled") or unwanted(done)):
+        return f"next: launcher retry {sweep}{store} takes up what was cancelled"
+    if done.report is not None and done.report.dropped:
         return f"next: launcher retry {sweep}{store} takes up what was cancelled"
     if done.report is None and all(point.state == "succeeded" for point in done.before.points):
         return f"next: launcher table {sweep}{store}"

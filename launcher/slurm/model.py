@@ -104,6 +104,7 @@ class Report:
     waiting: tuple[Submission, ...] = ()  # for the site's limit
     unknown: tuple[tuple[Submission, str], ...] = ()  # and why
     refused: tuple[tuple[Submission, str], ...] = ()
+    dropped: tuple[Submission, ...] = ()  # never submitted, and cancelled meanwhile
     jobs: Mapping[str, str] = field(default_factory=dict)  # token -> Slurm's id
     limit: str | None = None  # Slurm's words
 

@@ -223,13 +223,16 @@ def answer_of(one: Submission, outcome: Outcome) -> Answer | None:
 
 def told(report: Report, pairs: Sequence[tuple[Submission, Outcome]]) -> Report:
     """Add to a report what came of some submissions; those that wait are told as the last round has them."""
-    kinds: dict[str, list[Any]] = {"placed": [], "found": [], "waiting": [], "unknown": [], "refused": []}
+    names = ("placed", "found", "waiting", "unknown", "refused", "dropped")
+    kinds: dict[str, list[Any]] = {name: [] for name in names}
     for one, outcome in pairs:
         if outcome.kind == "job":
             kinds["found" if outcome.found else "placed"].append(one)
         elif outcome.kind == "limit":
             kinds["waiting"].append(one)
-        elif outcome.kind not in ("too_big", "dropped"):
+        elif outcome.kind == "dropped":
+            kinds["dropped"].append(one)
+        elif outcome.kind != "too_big":
             kinds["refused" if outcome.kind == "refused" else "unknown"].append((one, outcome.says or ""))
     limits = [outcome.says for _, outcome in pairs if outcome.kind in ("limit", "too_big") and outcome.says]
     return Report(
@@ -238,6 +241,7 @@ def told(report: Report, pairs: Sequence[tuple[Submission, Outcome]]) -> Report:
         waiting=tuple(kinds["waiting"]),
         unknown=(*report.unknown, *kinds["unknown"]),
         refused=(*report.refused, *kinds["refused"]),
+        dropped=(*report.dropped, *kinds["dropped"]),
         jobs={**report.jobs, **{one.token: outcome.job for one, outcome in pairs if outcome.job}},
         limit=limits[0] if limits else report.limit,
     )
