@@ -128,6 +128,15 @@ def test_candidates_come_oldest_first(tmp_path: Path) -> None:
     assert candidates(str(tmp_path)) == ["b", "a", "c"]
 
 
+def test_a_pipe_is_no_checkpoint(bench: Bench) -> None:
+    """As the newest it was all that a resume found, and with `keep: {last: 1}` all that stayed."""
+    code = "open(f + '/step-1', 'w').write('one'); os.mkfifo(f + '/step-2')\n"
+    code += "os.mkdir(f + '/step-3'); os.mkfifo(f + '/step-3/pipe')"
+    assert bench.go(bench.script(FOLDER + code)).returncode == 0
+    assert kept(bench) == ["step-1"]
+    assert b"['step-1']" in bench.go(bench.script(FOLDER + "print(sorted(os.listdir(f)))"), 2).stdout
+
+
 def test_a_growing_file_is_not_finished(tmp_path: Path) -> None:
     watch = Watch(str(tmp_path), 1.0, 1.0, {})
     for now in range(5):

@@ -24,22 +24,28 @@ UNFINISHED = (".tmp", ".part")
 
 
 def candidates(folder: str) -> list[str]:
-    """Return the names that may be checkpoints, oldest change first, so that the newest gets the highest number."""
+    """Return the names that may be checkpoints, oldest change first, so that the newest gets the highest number.
+
+    A link, a pipe or a socket is none: as the newest it would be all that a resume finds.
+    """
     found = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith(".") and not entry.name.endswith(UNFINISHED) and not entry.is_symlink():
+            if not entry.name.startswith(".") and not entry.name.endswith(UNFINISHED):
                 with contextlib.suppress(OSError):
-                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+                    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+                        found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
     return [name for _, name in sorted(found)]
 
 
 def signature(folder: str, name: str) -> Signature:
-    """Return what changes when anything below a checkpoint is written; empty when it is gone or an empty folder."""
+    """Return what changes when anything below a checkpoint is written; empty when it is gone, or a folder without a
+    file or link."""
     try:
-        return tuple(found.signature for found in walk(os.path.join(folder, name)))
+        files = walk(os.path.join(folder, name))
     except OSError:
         return ()
+    return tuple(found.signature for found in files) if any(found.kind != "other" for found in files) else ()
 
 
 def replaces(sign: Signature, before: Signature) -> bool:
