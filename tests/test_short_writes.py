@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cache import Cache
 from launcher.digest import sha256_bytes
+from launcher.fetch.download import cached
 from launcher.fetch.partial import gather
 from launcher.image.base.layers import write_unpacked
 from launcher.image.deb.unpack import write
@@ -96,3 +98,12 @@ def limited(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_an_older_launcher_cut_short_is_fetched_again(cache: Cache) -> None:
+    artifact = Artifact(name="a", version="1", filename="a", size=len(DATA), sha256=sha256_bytes(DATA))
+    with cache.scratch() as scratch:
+        (scratch / "part").write_bytes(DATA[:-1])
+        path = cache.adopt("artifacts", artifact.sha256, scratch / "part")
+    assert cached(cache, artifact) is None
+    assert not path.exists()

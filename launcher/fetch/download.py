@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from launcher.cache import Cache, disk_full
-from launcher.digest import CHUNK_BYTES
+from launcher.digest import CHUNK_BYTES, sha256_file
 from launcher.errors import FetchError, IntegrityError, Problem, StoreError
 from launcher.fetch.partial import Resumable, claimed, gather
 from launcher.indexes.source import Source, Stream
@@ -79,6 +79,9 @@ def cached(cache: Cache, artifact: Artifact) -> Path | None:
     """Return an artifact's place in the cache. Raises IntegrityError when the lock has its size wrong."""
     path = cache.find("artifacts", artifact.sha256)
     if path and artifact.size not in (UNKNOWN_SIZE, size := path.stat().st_size):
+        if sha256_file(path)[0] != artifact.sha256:  # a write that was cut short was once noted as whole
+            path.unlink(missing_ok=True)
+            return None
         raise IntegrityError(
             f"{artifact.filename}: the lock says {artifact.size} bytes, and the file with this sha256 has {size}",
             hint="the lock was changed by hand: restore it, or lock again",
