@@ -247,6 +247,31 @@ def test_a_later_attempt_counts_more_than_an_older_record(store: Store) -> None:
     assert records.ls(store, now=NOON + 30)[0].state == "running"
 
 
+MEMORY = "it needed more memory than it was given, and the kernel killed it"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [ended(137, "SIGKILL"), ended(137), ended(None, by="client", reason="its container ended: killed by SIGKILL")],
+)
+@pytest.mark.parametrize("cause", ["memory", "lost"])
+def test_what_the_kernel_killed_for_want_of_memory_is_told_in_lists_too(
+    store: Store, end: dict[str, Any], cause: str
+) -> None:
+    """The node says so after the runner has written the record."""
+    store.create(keys.job("r1"), json.dumps(JOB).encode())
+    parted = event("parted", 10, cause=cause, decision="failed", why=MEMORY)
+    events = [STARTED, end, CLOSED]
+    if end.get("by") != "client":
+        store.create(keys.record("r1"), json.dumps(folding.fold(JOB, events, {})).encode())
+    for told in [*events, parted]:
+        store.create(keys.event("r1", 1, told["seq"]), json.dumps(told).encode())
+    [listed], shown = records.ls(store), records.load(store, "r1")
+    assert listed.reason == shown.reason == listed.attempts[0].reason
+    assert (listed.reason == MEMORY) is (cause == "memory")
+    assert listed.state == ("failed" if end.get("code") == 137 and not end["signal"] else "killed")
+
+
 def launcher(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "launcher", *args], capture_output=True, text=True)
 

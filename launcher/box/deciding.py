@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from launcher.node import deciding
-from launcher.node.deciding import KILLED, Seen
+from launcher.node.deciding import Seen
 from launcher.records import Attempt, Record
+from launcher.records.model import KILLED
 
 Decision = Literal["done", "failed", "again", "hold", "cancelled"]
 STOPPED = 143  # what a shell gives for SIGTERM

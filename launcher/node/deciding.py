@@ -12,7 +12,6 @@ from launcher.node.told import TEMPORARY, Outcome
 from launcher.records import Attempt, Record
 
 LIMITS = {"time limit": 3, "lost": 5, "refused": 5}  # so many in a row without a new checkpoint lead nowhere
-KILLED = 137  # what a shell gives for SIGKILL
 RESUBMIT = "`launcher submit` goes on from the last checkpoint"
 
 
@@ -110,7 +109,7 @@ def kind_of(attempt: Attempt) -> str:
 
 def was_killed(last: Attempt) -> bool:
     """Tell whether SIGKILL ended the command, a shell around it told of that, or the runner died itself."""
-    return last.code is None or last.signal == "SIGKILL" or last.code == KILLED
+    return last.code is None or last.by_sigkill
 
 
 def is_lost(last: Attempt, seen: Seen) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 State = Literal["queued", "running", "succeeded", "failed", "killed", "refused", "unknown"]
 """`unknown`: no sign of life for long, and no word of an end. Nobody can tell, so nobody says `failed`.
 `refused`: the node can't serve the job, so the command was never started."""
+KILLED = 137  # what a shell gives for SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ class Attempt:
     complete: bool = False
     missing: tuple[str, ...] = ()
     log_bytes_lost: int = 0
+
+    @property
+    def by_sigkill(self) -> bool:
+        """Whether SIGKILL ended the command, or a shell around it told of that."""
+        return self.signal == "SIGKILL" or self.code == KILLED
 
 
 @dataclass(frozen=True, kw_only=True)

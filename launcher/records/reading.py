@@ -56,8 +56,11 @@ def quick(store: Store, run: str, now: float | None = None) -> Record:
     except ObjectMissingError:
         return load(store, run, now)
     begun = store.folders(keys.events(run))
-    latest = record.attempts[-1].attempt if record.attempts else 0
-    return record if not begun or int(begun[-1]) <= latest else load(store, run, now)
+    last = record.attempts[-1] if record.attempts else None
+    later = bool(begun) and int(begun[-1]) > (last.attempt if last else 0)
+    if later or (last and last.by_sigkill):  # why, its node may know, and says so after the record was written
+        return load(store, run, now)
+    return record
 
 
 def runs(store: Store) -> tuple[str, ...]:

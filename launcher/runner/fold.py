@@ -86,7 +86,7 @@ def fold_attempt(events: Sequence[Event], beat: Mapping[str, Any] | None, now: f
     begun, over = started.get("time"), ended.get("time")
     return {
         "attempt": events[0]["attempt"],
-        **state_of(events, beat, now, stop),
+        **known_better(state_of(events, beat, now, stop), latest(events, "parted")),
         "queued": first(events, "queued").get("time"),
         "started": begun,
         "ended": over,
@@ -127,6 +127,13 @@ def state_of(
     if silent_s is not None and silent_s > SILENT_BEATS * every_s:
         return {"state": "unknown", "reason": f"no sign of life for {int(silent_s)} s"}
     return {"state": "running", "reason": None}
+
+
+def known_better(state: dict[str, Any], parted: Event) -> dict[str, Any]:
+    """Return state and reason, with the kernel's where it killed for want of memory: the node saw that, and not the
+    runner."""
+    wanted = parted.get("cause") == "memory" and state["state"] in ("failed", "killed")
+    return {**state, "reason": parted.get("why")} if wanted else state
 
 
 def ended_state(ended: Event, stop: str | None) -> dict[str, Any]:

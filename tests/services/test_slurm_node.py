@@ -183,6 +183,7 @@ def test_want_of_memory_is_the_users_failure(submit: Submit) -> None:
     record = sent.record()
     assert decisions(record) == ["failed"], sent.output()
     assert (record.attempts[0].parted or {})["cause"] == "memory"
+    assert "it needed more memory than it was given" in str(record.reason)
 
 
 def test_a_container_sees_the_gpus_that_slurm_gave(submit: Submit) -> None:
