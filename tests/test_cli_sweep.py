@@ -23,11 +23,13 @@ from launcher.cli.errand import Done, Errand
 from launcher.cli.preparing import refuse_unreachable_store
 from launcher.cli.sending import Sent, at
 from launcher.cli.submit import code, lines
-from launcher.errors import TargetError
+from launcher.errors import TargetError, UsageError
 from launcher.job import to_json as job_json
 from launcher.job.sweeps import Plan
 from launcher.lock import loads as read_lock
 from launcher.profiles import load
+from launcher.profiles.files import save_found
+from launcher.profiles.model import Warned
 from launcher.profiles.places import Places
 from launcher.records import sweeps
 from launcher.records.standing import to_do
@@ -376,6 +378,30 @@ def test_a_lock_that_needs_a_newer_driver_is_refused_before_sbatch(
     assert invoke(["submit", str(spec), "--on", "lab"]) == 69
     assert "driver 450.80.02 is too old: CUDA 12.6 needs 525.60.13" in capsys.readouterr().err
     assert not slurm.jobs
+
+
+def test_what_doctor_found_wrong_is_said_before_anything_is_built(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = replace(load("lab"), seen="2026-01-31T12:00:00Z")
+    wrong = Warned(says="runtime: node1: there is no apptainer", hint="name another", refused=True)
+    save_found(replace(found, warnings=(wrong, Warned(says="clock: it is late", hint="set it"))))
+    spec = tmp_path / "s.yaml"
+    spec.write_text("name: s\nimage: {base: debian:bookworm, python: '3.11'}\nrun: 'true'\n")
+    lock = read_lock((GOLDEN / "good.lock").read_text(), "good.lock")
+    monkeypatch.setattr("launcher.cli.pipeline.locked", lambda *_, **__: (load_spec(spec), lock))
+
+    def gathered(*_: object) -> None:
+        raise UsageError("now it is built")
+
+    monkeypatch.setattr("launcher.cli.preparing.gathered", gathered)
+    assert invoke(["submit", str(spec), "--on", "lab"]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == (
+        "note: `launcher doctor lab` found at 2026-01-31T12:00:00Z what runs may fail for: "
+        "runtime: node1: there is no apptainer; name another"
+    )
+    assert rest == ["error: now it is built"]
 
 
 def test_logs_of_a_sweep_say_which_point(store: Store, slurm: Slurm, capsysbinary: Any) -> None:

@@ -182,7 +182,7 @@ def test_nodes_that_are_away_have_their_reason() -> None:
 def test_what_the_login_node_lacks(login: dict[str, str | tuple[str, int]], subject: str, says: str) -> None:
     report = examine(Site(login=login, probes=probed()), LAB)
     assert subject in refused(report) and says in " ".join(one.says for one in said_of(report, subject))
-    assert any(says in warning.says for warning in report.profile.warnings), "a profile remembers it"
+    assert any(says in one.says and one.refused for one in report.profile.warnings), "a profile remembers it"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +116,8 @@ def prepared(
         return plan(spec, **made, now=now, entropy=entropy, data=data, overrides=overrides, gpu=lock.gpu, points=points)
 
     refuse_unfit(planned("", "", points[:1], {})[0], lock, profile, spec.image.platform)
+    for note in found_wrong(profile):
+        progress.note(note)
     got = gathered(spec, spec, lock, opened, access, cache, progress)
     jobs = planned(got.image.id, got.code.digest, points, got.pins)
     made = Plan.of(jobs, spec, when=now, who=user(), code_facts=got.code.facts())
@@ -153,6 +155,15 @@ def refuse_unfit(job: Job, lock: Lock, profile: Profile, platform: str) -> None:
     architecture = platform.rpartition("/")[2]
     if problems := refusals(job, lock.gpu, profile, architecture=architecture, toolkits=table):
         raise TargetError.of(problems)
+
+
+def found_wrong(profile: Profile) -> Iterator[str]:
+    """Yield what doctor found that runs on a cluster may fail for, in notes: it looked at one node of each partition,
+    and perhaps long ago, so nothing is refused for it."""
+    for one in profile.warnings:
+        if one.refused:
+            seen = f"`launcher doctor {profile.name}` found at {profile.seen} what runs may fail for"
+            yield f"note: {seen}: {one.says}{f'; {one.hint}' if one.hint else ''}"
 
 
 def keep(ready: Ready, opened: Store) -> None:

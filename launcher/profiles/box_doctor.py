@@ -12,9 +12,9 @@ from launcher.errors import TargetError
 from launcher.profiles import box_asking, box_engines, box_explaining, box_facts
 from launcher.profiles.answers import Answers, answers
 from launcher.profiles.asking import MARK
-from launcher.profiles.doctor import Ended, Report, is_bad, now
+from launcher.profiles.doctor import Ended, Report, now, warned
 from launcher.profiles.files import names, said_of, save_found
-from launcher.profiles.model import Box, Profile, Warned
+from launcher.profiles.model import Box, Profile
 
 PATIENCE_S = 45
 DISCARD = 9  # a port of ours that nobody listens on (RFC 863): what is led there ends there
@@ -62,8 +62,7 @@ def examine(shell: Shell, profile: Profile, *, endpoint: tuple[str, int] | None 
     assert found.box is not None
     found = replace(found, box=replace(found.box, forwarding=forwarding))
     findings = tuple(box_explaining.findings(found, heard.said, shell.where))
-    warned = tuple(Warned(says=f"{one.subject}: {one.says}", hint=one.hint or "") for one in findings if is_bad(one))
-    return Report(profile=replace(found, warnings=warned, seen=now()), findings=findings)
+    return Report(profile=replace(found, warnings=warned(findings), seen=now()), findings=findings)
 
 
 def glance(shell: Shell, profile: Profile, *, endpoint: tuple[str, int] | None = None) -> Profile:

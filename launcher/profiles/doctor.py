@@ -87,12 +87,15 @@ def examine(
     found = with_nodes(found, seen, before)
     site = explaining.Site(profile=found, login=said, probes=told, nodes=tuple(seen), where=shell.where)
     findings = tuple(explaining.findings(site))
-    warned = tuple(Warned(says=f"{one.subject}: {one.says}", hint=one.hint or "") for one in findings if is_bad(one))
-    return Report(profile=replace(found, warnings=warned, seen=now()), findings=findings)
+    return Report(profile=replace(found, warnings=warned(findings), seen=now()), findings=findings)
 
 
-def is_bad(finding: Finding) -> bool:
-    return finding.verdict in ("refused", "warning")
+def warned(findings: Sequence[Finding]) -> tuple[Warned, ...]:
+    """Return what a profile keeps of findings: what is wrong."""
+    bad = (one for one in findings if one.verdict in ("refused", "warning"))
+    return tuple(
+        Warned(says=f"{one.subject}: {one.says}", hint=one.hint or "", refused=one.verdict == "refused") for one in bad
+    )
 
 
 def now() -> str:

@@ -67,10 +67,11 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class Warned:
-    """What `doctor` found missing or wrong: what it is, and what to do."""
+    """What `doctor` found missing or wrong: what it is, what to do, and whether runs there would fail for it."""
 
     says: str
     hint: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
