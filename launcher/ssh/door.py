@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import profiles, remote
 from launcher.box.model import State, state_from
 from launcher.cache import Cache
-from launcher.errors import TargetError, UsageError
+from launcher.errors import DiskFullError, TargetError, UsageError
 from launcher.profiles.model import Profile
 from launcher.progress import SILENT, Progress
 from launcher.store import keys
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from launcher.store.objects import Store
 
 AGENT = "launcher.box.agent"
+TOOLS = "tools/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +73,34 @@ def printable(text: str) -> str:
 def opened(
     profile: Profile, *, shell: Shell | None = None, tools: str | None = None, progress: Progress = SILENT
 ) -> Iterator[Door]:
-    """Give the door to a box: it gets launcher's tools if it lacks them, unless they are named. Raises TargetError."""
-    from launcher.remote.delivery import prepare
+    """Give the door to a box: it gets launcher's tools if it lacks them, unless they are named.
 
+    Where a full disk can't take them, those of another version serve: who wants to free room there has to get in.
+    Raises TargetError, DiskFullError.
+    """
     with contextlib.closing(remote.open(profile)) if shell is None else contextlib.nullcontext(shell) as way:
         if tools is not None:
             yield Door(shell=way, profile=profile, tools=tools)
             return
+        shared, made = entered(way, profile, progress)
+        yield Door(shell=way, profile=replace(profile, shared=shared), tools=made)
+
+
+def entered(way: Shell, profile: Profile, progress: Progress) -> tuple[str, str]:
+    """Return launcher's folder on a box, and that of the tools. Raises TargetError, DiskFullError."""
+    from launcher.remote.contact import contact
+    from launcher.remote.delivery import prepare
+
+    try:
         site, made = prepare(way, profile, [], Cache(), progress)
-        yield Door(shell=way, profile=replace(profile, shared=site.shared), tools=made)
+    except DiskFullError:
+        site = contact(way, profile)
+        older = sorted(path for path in site.there if path.startswith(TOOLS))
+        if not older:
+            raise
+        made = f"{site.shared}/{older[-1]}"
+        progress.note(f"{profile.name} has no room for this version's tools: those of another one are asked")
+    return site.shared, made
 
 
 def sent(opened: Store, run: str) -> tuple[Sent, ...]:
