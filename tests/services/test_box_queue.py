@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher import records
 from launcher.cache import Cache
-from tests.box_trials import Renter, judge
+from tests.box_trials import WAIT, Renter, alive, judge, open_gate
 from tests.boxes import Box, Boxes
 from tests.clusters import wait_until
-from tests.trials import events_of, words
+from tests.trials import events_of
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 STEPS = 8
 ONE = ", gpus: 1"
-GATE = "/tmp/go"
-GATED = f"echo waits; until [ -e {GATE} ]; do sleep 0.1; done; exec python chain_sweep.py {{start}} {{steps}} {{pause}}"
+GATED = f"echo waits; {WAIT}; exec python chain_sweep.py {{start}} {{steps}} {{pause}}"
 TELLING = "echo on $CUDA_VISIBLE_DEVICES; exec python chain_sweep.py {start} {steps} {pause}"
 DEAF = "trap '' TERM HUP INT"
 STUBBORN = f'setsid sh -c "{DEAF}; while true; do sleep 1; done" & exec python chain_sweep.py {{start}} 4000 0.5'
@@ -122,18 +120,3 @@ def test_cancel_ends_all_processes_and_frees_the_gpu(renter: Renter, box: Box) -
         assert (records.load(renter.store, run).attempts[-1].parted or {}).get("cause") == "cancelled", renter.told(run)
     assert not [one for one in records.load(renter.store, waiting).attempts if one.started]
     wait_until(lambda: not box.engine.docker("ps", "-q").split(), 60, "no container is left")
-
-
-def open_gate(box: Box) -> None:
-    """Let a gated run go on, by the file system that its shell sees."""
-    wait_until(lambda: shells(box), 120, "a run waits at the gate")
-    for pid in shells(box):
-        Path(f"/proc/{pid}/root{GATE}").touch()
-
-
-def shells(box: Box) -> list[int]:
-    return [pid for pid in alive(box, f"until [ -e {GATE} ]") if len(words(pid)) == 3]
-
-
-def alive(box: Box, text: str) -> list[int]:
-    return [pid for pid in box.processes() if text in "\0".join(words(pid))]

@@ -20,7 +20,7 @@ from launcher import store as stores
 from launcher.cache import Cache
 from launcher.errors import AccessError
 from launcher.store.access import Access
-from tests.box_trials import Client, Renter, judge, on_it
+from tests.box_trials import CHAIN, WAIT, Client, Renter, judge, on_it, open_gate
 from tests.boxes import Box, Boxes
 from tests.clusters import wait_until
 from tests.object_stores import ObjectStore, WithUsers, admin, moto, new_bucket
@@ -31,6 +31,7 @@ NUMBERS = itertools.count(1)
 TOKEN, PASSWORD = "ghp-of-nobody-else", "registry-password-of-nobody-else"
 MEMORY = "/dev/shm/launcher-0"
 STORAGE = ("s3:*",)
+HELD = f"python chain_sweep.py {{start}} 2 {{pause}}; {WAIT}; exec {CHAIN}"  # it waits after two steps
 
 
 def needle(secret: str) -> str:
@@ -79,9 +80,9 @@ def owner(home: Path, box: Box, cache: Cache, bucket: ObjectStore, *words: str) 
     return one
 
 
-def experiment(person: Renter, steps: int = 12) -> tuple[Path, int]:
+def experiment(person: Renter, steps: int = 12, command: str = CHAIN) -> tuple[Path, int]:
     start = next(NUMBERS)
-    return person.experiment(f"quiet-{start}", start, steps=steps), start
+    return person.experiment(f"quiet-{start}", start, steps=steps, command=command), start
 
 
 @dataclass
@@ -171,7 +172,7 @@ def test_a_session_of_the_run_alone_and_nothing_of_the_person(
     box: Box, bucket: WithUsers, shared_cache: Cache, tmp_path: Path
 ) -> None:
     person = owner(tmp_path / "laptop", box, shared_cache, bucket, "--ship", "direct")
-    spec, start = experiment(person)
+    spec, start = experiment(person, command=HELD)
     long = (needle(bucket.secret), TOKEN, PASSWORD)
     with watching(box, *long) as watch, on_it(person, box, spec) as client:
         run = began(client)
@@ -183,6 +184,7 @@ def test_a_session_of_the_run_alone_and_nothing_of_the_person(
         nowhere(box, person, client.said, *long, *short)
         assert not in_memory(box, *long) and in_memory(box, *short)
         opens_its_run_alone(bucket, run, next(iter(held.values())))
+        open_gate(box)
         assert client.ended() == 0, client.said
     assert watch.looks > 5 and not watch.seen
     judge(person, run, start, 12)
@@ -213,12 +215,13 @@ def test_keys_that_can_t_be_narrowed_are_in_memory_for_as_long_as_the_run_is(
     """The user may use the storage, and ask for no session."""
     user = replace(bucket.user("storage", STORAGE), bucket=bucket.bucket)
     person = owner(tmp_path / "laptop", box, shared_cache, user, "--ship", "direct")
-    spec, start = experiment(person)
+    spec, start = experiment(person, command=HELD)
     long = (needle(user.secret), TOKEN, PASSWORD)
     with watching(box, *long) as watch, on_it(person, box, spec) as client:
         run = began(client)
         assert {one["secret_access_key"] for one in files(box).values()} == {user.secret}
         nowhere(box, person, client.said, *long)
+        open_gate(box)
         assert client.ended() == 0, client.said
     assert watch.looks > 5 and not watch.seen
     judge(person, run, start, 12)
@@ -232,12 +235,13 @@ def test_a_relayed_run_needs_no_credentials_at_all(
     box: Box, bucket: WithUsers, shared_cache: Cache, tmp_path: Path
 ) -> None:
     person = owner(tmp_path / "laptop", box, shared_cache, bucket, "--ship", "relay")
-    spec, start = experiment(person, steps=6)
+    spec, start = experiment(person, steps=6, command=HELD)
     long = (needle(bucket.secret), TOKEN, PASSWORD)
     with watching(box, *long) as watch, on_it(person, box, spec) as client:
         run = began(client)
         assert files(box) == {} and not in_memory(box, *long)
         nowhere(box, person, client.said, *long)
+        open_gate(box)
         assert client.ended() == 0, client.said
     assert not watch.seen
     judge(person, run, start, 6)
@@ -248,7 +252,7 @@ def test_a_reboot_empties_memory_and_a_status_brings_more(
     box: Box, bucket: WithUsers, shared_cache: Cache, tmp_path: Path
 ) -> None:
     person = owner(tmp_path / "laptop", box, shared_cache, bucket, "--ship", "direct")
-    spec, start = experiment(person, steps=14)
+    spec, start = experiment(person, steps=30)
     run = person.detached(box, spec)
     person.wait_for_step(run, 2)
     box.reboot()
@@ -263,7 +267,7 @@ def test_a_reboot_empties_memory_and_a_status_brings_more(
     wait_until(lambda: files(box), 60, "they were brought")
     back = Client(person, "attach", run)
     assert back.ended() == 0, f"{back.said}\n{person.told(run)}"
-    judge(person, run, start, 14)
+    judge(person, run, start, 30)
 
 
 def test_what_nobody_needs_is_freed_and_what_is_here_alone_stays(box: Box, shared_cache: Cache, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ others = {pid: [read(f"/proc/{pid}/environ"), read(f"/proc/{pid}/cmdline")] for 
 told = {"environment": dict(os.environ), "others": others, "attempt": read("/run/launcher/attempt.json")}
 pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "line.json").write_text(json.dumps(told))
 print("up", flush=True)
-time.sleep(3)
+time.sleep(8)
 """
 
 

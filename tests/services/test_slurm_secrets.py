@@ -21,8 +21,8 @@ SPEC = """
 name: quiet
 image: {base: debian:bookworm, python: "3.11"}
 run: env; cat /proc/*/cmdline | tr '\\0' ' '; sleep {pause}
-params: {pause: 4}
-sweep: {grid: {pause: [4, 5]}}
+params: {pause: 15}
+sweep: {grid: {pause: [15, 16]}}
 resources: {cpus: 1, memory: 256M, time: 5m}
 """
 

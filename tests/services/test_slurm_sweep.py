@@ -40,7 +40,7 @@ run: >-
   python train.py --lr {{lr}} --hidden {{hidden}} --epochs 1 --out "$LAUNCHER_OUTPUT_DIR"
   --checkpoints "$LAUNCHER_CHECKPOINT_DIR" --metrics "$LAUNCHER_METRICS"
 params: {{lr: 0.1, hidden: 16, number: 0}}
-resources: {{cpus: 1, memory: 512M}}
+resources: {{cpus: 2, memory: 512M}}  # six at once, two on each node
 outputs: [confusion.csv]
 sweep:
   file: points.csv
