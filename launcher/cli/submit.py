@@ -237,9 +237,7 @@ def of_report(told: Report) -> list[str]:
 
 def next_command(done: Done) -> str:
     sweep, store = done.before.plan.sweep, done.store
-    if done.report is None and (done.before.of("cancelled") or unwanted(done)):
-        return f"next: launcher retry {sweep}{store} takes up what was cancelled"
-    if done.report is not None and done.report.dropped:
+    if (done.before.of("cancelled") or unwanted(done)) if done.report is None else done.report.dropped:
         return f"next: launcher retry {sweep}{store} takes up what was cancelled"
     if done.report is None and all(point.state == "succeeded" for point in done.before.points):
         return f"next: launcher table {sweep}{store}"

@@ -126,8 +126,16 @@ def stand(plan: Plan, known: Known, index: int, run: str) -> Stand:
     brief = brief if brief.state == state else replace(brief, state=state, reason=reason)
     if state == "succeeded" and sight is not None and sight.state == "pending":
         live = False  # a controller that was killed may hold a task for ever that has done its work
-    what = {"state": state, "reason": reason, "live": live, "unwanted": index in known.cancelled}
-    return Stand(index=index, run=run, begun=told is not None, brief=brief, **what)  # type: ignore[arg-type]
+    return Stand(
+        index=index,
+        run=run,
+        state=state,
+        reason=reason,
+        live=live,
+        begun=told is not None,
+        unwanted=index in known.cancelled,
+        brief=brief,
+    )
 
 
 def in_queue(known: Known, index: int) -> tuple[bool | None, Sight | None]:

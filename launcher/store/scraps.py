@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TEMPORARY = re.compile(r".+#\d+")  # seen by strace of obstore 0.12; no key of ours has a `#`
+TEMPORARY = re.compile(r".+#\d+")  # as launcher.store.folder calls them; no key of ours has a `#`
 
 
 class Scrap:
