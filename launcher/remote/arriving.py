@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.cache import write_all
 from launcher.digest import CHUNK_BYTES, sha256_file
 from launcher.profiles.places import Places
 from launcher.remote.receiving import Content, CutError
@@ -148,13 +149,6 @@ def asked(client: http.client.HTTPConnection, source: Source, diff_id: str, star
     yield from content.chunks()
     if answer.read(32) != content.digest.digest():
         raise OSError(f"the layer {diff_id[:12]} came with other bytes than were sent")
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write to the end: a disk that gets full takes a part, and says so at the next."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def private(path: str, flags: int) -> int:
